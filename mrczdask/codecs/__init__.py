@@ -1,0 +1,1 @@
+"""numcodecs and Zarr v3 shells over `kernels`."""

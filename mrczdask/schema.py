@@ -1,0 +1,52 @@
+"""Names of dimensions, coordinates, attributes and units, in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOVIE: Final = "movie"
+FRAME: Final = "frame"
+SHOT: Final = "shot"
+Y: Final = "y"
+X: Final = "x"
+
+IMAGES: Final = "images"
+"""Name of the pixels of a movie, a session and diffraction frames."""
+
+MOVIE_DIMS: Final = (FRAME, Y, X)
+SESSION_DIMS: Final = (MOVIE, FRAME, Y, X)
+
+# Coordinates along `frame`
+TIME: Final = "time"
+DOSE: Final = "dose"
+TILT: Final = "tilt"
+
+# Coordinates along `movie`
+ACQUIRED: Final = "acquired"
+DOSE_RATE: Final = "dose_rate"
+GAIN_REFERENCE: Final = "gain_reference"
+N_FRAMES: Final = "n_frames"
+URL: Final = "url"
+
+UNITS: Final = {
+    TIME: "s",
+    DOSE: "e/angstrom^2",
+    TILT: "deg",
+    DOSE_RATE: "e/pixel/s",
+}
+"""Units written to the attribute `units` of a coordinate."""
+
+# Attributes of the pixels
+PIXEL_SIZE: Final = "pixel_size_angstrom"
+VOLTAGE: Final = "voltage_kv"
+SPHERICAL_ABERRATION: Final = "spherical_aberration_mm"
+COUNTS_PER_ELECTRON: Final = "counts_per_electron"
+ORIGIN: Final = "origin"
+METADATA: Final = "metadata"
+CONVENTION: Final = "convention"
+HISTORY: Final = "history"
+PROVENANCE: Final = "provenance"
+
+# Encoding keys
+MRC_HEADER: Final = "mrc_header"
+PREFERRED_CHUNKS: Final = "preferred_chunks"

@@ -1,0 +1,1 @@
+"""Simulated data with known truth, lazy, the same pixels for any chunking."""

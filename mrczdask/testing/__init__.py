@@ -1,0 +1,1 @@
+"""Assertions for code that uses this package."""
