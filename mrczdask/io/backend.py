@@ -1,0 +1,122 @@
+"""Movies as lazily indexed arrays, and the xarray engine `mrcz`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
+from mrczdask.io.reader import FrameReader
+from mrczdask.io.source import unwrapped_name
+
+SUFFIXES: Final = (".mrc", ".mrcs", ".mrcz", ".map", ".st", ".rec", ".ali")
+CHUNK_BYTES: Final = 64 << 20
+"""Size aimed at for a Dask chunk, counted at 4 bytes a pixel: most results are float32."""
+MAX_CHUNK_BYTES: Final = 128 << 20
+_FLOAT_BYTES: Final = 4
+
+
+class MovieArray(BackendArray):  # type: ignore[misc]
+    """One lazy array over the frames of one movie, (frame, y, x), or of a session, (movie, frame, y, x).
+
+    It is never concatenated of others: only so is a selection pushed down to the bytes of the frames it needs.
+    """
+
+    def __init__(self, readers: Sequence[FrameReader], *, session: bool, dtype: np.dtype[Any] | None = None):
+        self.readers = tuple(readers)
+        self.session = session
+        self.dtype = np.dtype(dtype or self.readers[0].dtype)
+        self.shape = (len(self.readers),) * session + tuple(self.readers[0].shape)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        if not self.session:
+            key = (0, *key)
+        movies = _positions(key[0], len(self.readers))
+        frames = _positions(key[1], self.readers[0].shape[0])
+        rows, row_key = _span(key[2], self.readers[0].shape[1])
+        cols, col_key = _span(key[3], self.readers[0].shape[2])
+        bands = self.readers[0].shape[3:]
+        out = np.empty((len(movies), len(frames), rows.stop - rows.start, cols.stop - cols.start, *bands), self.dtype)
+        for place, movie in enumerate(movies):
+            if out.size:
+                self.readers[movie].read_into(out[place], frames, rows, cols)
+        out = out[:, :, row_key][:, :, :, col_key]
+        drop = tuple(axis for axis, part in enumerate(key[:2]) if isinstance(part, int | np.integer))
+        return _squeeze(out, drop, key)
+
+
+def _squeeze(out: NDArray[Any], drop: tuple[int, ...], key: tuple[Any, ...]) -> NDArray[Any]:
+    axes = drop + tuple(axis for axis in (2, 3) if isinstance(key[axis], int | np.integer))
+    out = out.squeeze(axis=axes)
+    return out[(..., *key[4:])] if len(key) > 4 else out
+
+
+def _positions(key: Any, size: int) -> list[int]:
+    """The positions an integer, slice or vector selects."""
+    if isinstance(key, slice):
+        return list(range(*key.indices(size)))
+    return [int(k) + size * (k < 0) for k in np.atleast_1d(np.asarray(key))]
+
+
+def _span(key: Any, size: int) -> tuple[slice, slice | NDArray[np.intp]]:
+    """The smallest range of lines that holds a selection, and the selection inside it."""
+    chosen = _positions(key, size)
+    if not chosen:
+        return slice(0, 0), slice(None)
+    first, last = min(chosen), max(chosen) + 1
+    if last - first == len(chosen) and chosen[0] == first and (len(chosen) == 1 or chosen[1] == first + 1):
+        return slice(first, last), slice(None)
+    return slice(first, last), np.asarray(chosen) - first
+
+
+def preferred_chunks(shape: Sequence[int], *, wrapped: bool = False) -> dict[str, int]:
+    """Frames and rows of a Dask chunk: 32 to 128 MB at 4 bytes a pixel."""
+    n, ny, nx = shape[:3]
+    line = max(nx * _FLOAT_BYTES, 1)
+    if wrapped:  # every read unpacks the file from its beginning
+        return {"frame": n, "y": ny, "x": nx}
+    frames = min(max(CHUNK_BYTES // (ny * line), 1), n)
+    rows = ny if ny * line <= MAX_CHUNK_BYTES else max(CHUNK_BYTES // line, 1)
+    return {"frame": frames, "y": rows, "x": nx}
+
+
+class MrczBackend(BackendEntrypoint):  # type: ignore[misc]
+    """`xr.open_dataset(url, engine="mrcz")`: the reader of `open_movie`."""
+
+    description = "Electron-microscopy movies: MRC, MRCZ, TIFF and EER"
+    url = "https://mrczdask.readthedocs.io"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "signed", "truncated", "storage_options")
+
+    def open_dataset(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        signed: bool | None = None,
+        truncated: str = "error",
+        storage_options: dict[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Open a movie as a Dataset with the variable `images`."""
+        from mrczdask.io.movie import movie_dataset
+
+        url = os.fspath(filename_or_obj)
+        ds = movie_dataset(url, signed=signed, truncated=truncated, storage_options=storage_options)
+        return ds.drop_vars(drop_variables) if drop_variables else ds
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Tell by the suffix; `.tif` is left to others unless this engine is named."""
+        try:
+            name = unwrapped_name(os.fspath(filename_or_obj))
+        except TypeError:
+            return False
+        return name.lower().endswith(SUFFIXES)

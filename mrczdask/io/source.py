@@ -1,0 +1,234 @@
+"""Bytes of a file, local or in an object store, read by ranges."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Final, Protocol, TypeVar
+
+from mrczdask.errors import MrcFormatError, StoreError
+
+T = TypeVar("T")
+
+TRIES: Final = 5
+FIRST_PAUSE_S: Final = 0.1
+_FINAL_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
+
+_WRAPPERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_PIECE: Final = 1 << 20
+
+
+class Source(Protocol):
+    """An open file. `read_at` gives fewer bytes than asked for only at the end of the file."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What changes when the file does: size, and mtime or etag."""
+        ...
+
+    @property
+    def concurrent(self) -> bool:
+        """Many ranges at once cost little more than one: an object store."""
+        ...
+
+    def read_at(self, offset: int, size: int) -> bytes: ...
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]: ...
+
+
+def is_remote(url: str) -> bool:
+    """Whether `url` names a store other than the local file system."""
+    return "://" in url and not url.startswith(("file://", "local://"))
+
+
+def local_path(url: str) -> str:
+    """The path of a local url."""
+    return os.path.expanduser(url.split("://", 1)[1] if "://" in url else url)
+
+
+def unwrapped_name(url: str) -> str:
+    """The name of a file without the suffix of a compressed wrapper: `map.mrc.gz` gives `map.mrc`."""
+    stem, suffix = os.path.splitext(url)
+    return stem if suffix.lower() in _WRAPPERS else url
+
+
+def is_wrapped(url: str) -> bool:
+    """Whether the whole file is compressed: gzip, bzip2 or xz by its suffix."""
+    return unwrapped_name(url) != url
+
+
+@contextmanager
+def open_source(url: str, storage_options: Mapping[str, Any] | None = None) -> Iterator[Source]:
+    """Open a file for reading by ranges, and close it.
+
+    Parameters
+    ----------
+    url : str
+        A path, or any url fsspec knows. A `.gz`, `.bz2` or `.xz` file is read through its wrapper.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
+
+    Raises
+    ------
+    FileNotFoundError
+    StoreError
+        An object store did not answer after bounded retries.
+    """
+    if is_wrapped(url):
+        with _open_wrapped(url, storage_options) as source:
+            yield source
+    elif is_remote(url):
+        yield _RemoteSource(url, storage_options)
+    else:
+        fd = os.open(local_path(url), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            yield _LocalSource(fd)
+        finally:
+            os.close(fd)
+
+
+class _LocalSource:
+    concurrent = False
+
+    def __init__(self, fd: int):
+        self._fd = fd
+        self._stat = os.fstat(fd)
+
+    @property
+    def size(self) -> int:
+        return self._stat.st_size
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {"size": self.size, "mtime_ns": self._stat.st_mtime_ns}
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        size = max(min(size, self.size - offset), 0)
+        data = os.pread(self._fd, size, offset)
+        if len(data) == size:
+            return data
+        parts = [data]  # Linux reads at most 2 GiB at a time; network mounts may give less
+        while data and (got := sum(map(len, parts))) < size:
+            data = os.pread(self._fd, size - got, offset + got)
+            parts.append(data)
+        return b"".join(parts)
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self.read_at(offset, size) for offset, size in ranges]
+
+
+class _RemoteSource:
+    concurrent = True
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None):
+        from fsspec.core import url_to_fs
+
+        self._fs, self._path = url_to_fs(url, **dict(storage_options or {}))
+        self._url = url
+        self._info = retry(lambda: self._fs.info(self._path), url)
+
+    @property
+    def size(self) -> int:
+        return int(self._info["size"])
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        stamp = next((self._info[key] for key in ("ETag", "etag", "mtime", "LastModified") if key in self._info), "")
+        return {"size": self.size, "etag": str(stamp)}
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self.read_ranges([(offset, size)])[0]
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        ends = [max(min(offset + size, self.size), offset) for offset, size in ranges]
+        return retry(lambda: self._fetch([offset for offset, _ in ranges], ends), self._url)
+
+    def _fetch(self, starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
+        wanted = [k for k in range(len(starts)) if ends[k] > starts[k]]
+        paths = [self._path] * len(wanted)
+        parts = self._fs.cat_ranges(paths, [starts[k] for k in wanted], [ends[k] for k in wanted], on_error="raise")
+        out = [b""] * len(starts)
+        for k, part in zip(wanted, parts, strict=True):
+            if len(part) != ends[k] - starts[k]:
+                raise StoreError(f"{self._url}: asked for {ends[k] - starts[k]} bytes, got {len(part)}")
+            out[k] = part
+        return out
+
+
+def retry(call: Callable[[], T], url: str) -> T:
+    """Call a store, again after a growing pause where it failed in passing; `StoreError` at last."""
+    for attempt in range(TRIES):
+        try:
+            return call()
+        except _FINAL_ERRORS:
+            raise
+        except (OSError, TimeoutError, EOFError) as error:
+            if attempt == TRIES - 1:
+                raise StoreError(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {error}") from None
+            time.sleep(FIRST_PAUSE_S * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _open_wrapped(url: str, storage_options: Mapping[str, Any] | None) -> Iterator[Source]:
+    import fsspec
+
+    opener = _WRAPPERS[os.path.splitext(url)[1].lower()]
+    with fsspec.open(url, "rb", **dict(storage_options or {})) as raw, opener(raw, "rb") as stream:
+        yield _WrappedSource(stream, url)
+
+
+class _WrappedSource:
+    """A compressed stream: a read unpacks everything before it, so readers ask for frames in rising order."""
+
+    concurrent = False
+
+    def __init__(self, stream: IO[bytes], url: str):
+        self._stream, self._url = stream, url
+        self._size: int | None = None
+
+    @property
+    def size(self) -> int:
+        if self._size is None:
+            self._size = self._unpack(self._measure)
+        return self._size
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._unpack(lambda: self._seek_and_read(offset, size))
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self.read_at(offset, size) for offset, size in ranges]
+
+    def _measure(self) -> int:
+        self._stream.seek(0)
+        return sum(len(piece) for piece in iter(lambda: self._stream.read(_PIECE), b""))
+
+    def _seek_and_read(self, offset: int, size: int) -> bytes:
+        self._stream.seek(offset)
+        parts = []
+        while size > 0 and (piece := self._stream.read(min(size, _PIECE))):
+            parts.append(piece)
+            size -= len(piece)
+        return b"".join(parts)
+
+    def _unpack(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (EOFError, lzma.LZMAError, OSError, ValueError) as error:
+            raise MrcFormatError(f"the compressed wrapper is corrupt or truncated: {error}", url=self._url) from None
+        except Exception as error:  # zlib.error has no common base
+            if type(error).__module__ != "zlib":
+                raise
+            raise MrcFormatError(f"the compressed wrapper is corrupt: {error}", url=self._url) from None
