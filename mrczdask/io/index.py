@@ -1,0 +1,167 @@
+"""Finding the frames of an MRC or MRCZ file: its footer, its sidecar, or a walk over its chunks."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from mrczdask.errors import MrcFormatError, StaleIndexWarning
+from mrczdask.formats.frame_index import SIDECAR_SUFFIX, footer_bytes, pack_footer, pack_sidecar, parse_footer
+from mrczdask.formats.frame_index import parse_sidecar as _parse_sidecar
+from mrczdask.formats.mrc import MrcHeader, parse_header
+from mrczdask.formats.mrc_fields import HEADER_BYTES
+from mrczdask.formats.mrcz import FrameTable, check_compressed, check_table, raw_table, walk_chunks
+from mrczdask.io.source import Source, is_remote, local_path, open_source
+from mrczdask.io.write import replace_file
+
+
+def find_frames(
+    source: Source,
+    header: MrcHeader,
+    url: str,
+    *,
+    readable: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> FrameTable:
+    """Offsets and lengths of the frames: from the header, the footer, the sidecar, or the chunks themselves."""
+    if header.layout != "blosc":
+        return raw_table(header, source.size, readable=readable)
+    check_compressed(header, source.size)
+    table = footer_of(source, header)
+    if table is None:
+        table = _sidecar(source, header, url, storage_options)
+    if table is None:
+        table = walk_chunks(
+            header, source.size, source.read_ranges, speculate=source.concurrent, readable=readable
+        )
+    return table
+
+
+def footer_of(source: Source, header: MrcHeader) -> FrameTable | None:
+    """The frames by the shard footer; None where there is none, or it does not belong to the file as it is."""
+    size = footer_bytes(header.shape[0])
+    if header.data_offset + size > source.size:
+        return None
+    table = parse_footer(source.read_at(source.size - size, size))
+    if table is None or check_table(table, header, source.size - size) is not None:
+        return None
+    return table if table.end == source.size - size else None
+
+
+def _sidecar(
+    source: Source, header: MrcHeader, url: str, storage_options: Mapping[str, Any] | None
+) -> FrameTable | None:
+    """The frames by the sidecar, where there is one and it was made of this very file."""
+    if not is_remote(url) and not os.path.exists(local_path(url) + SIDECAR_SUFFIX):
+        return None
+    try:
+        with open_source(url + SIDECAR_SUFFIX, storage_options) as beside:
+            parsed = _parse_sidecar(beside.read_at(0, beside.size))
+    except FileNotFoundError:
+        return None
+    fault = "it cannot be read" if parsed is None else None
+    if parsed is not None:
+        table, fingerprint = parsed
+        fault = check_table(table, header, source.size)
+        if fingerprint != source.fingerprint:
+            fault = "the file has changed since"
+        if fault is None:
+            return table
+    warnings.warn(
+        f"{url}{SIDECAR_SUFFIX}: not used, {fault}; write it again with: mrczdask index {url} --sidecar",
+        StaleIndexWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+def frame_index(url: str, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Where every frame of an MRC or MRCZ file stands, without reading a pixel.
+
+    Parameters
+    ----------
+    url : str
+        Path or fsspec url.
+    storage_options : mapping, optional
+        For the fsspec file system.
+
+    Returns
+    -------
+    xarray.Dataset
+        `offset` and `length` in bytes (uint64, dim `frame`), attributes `frame_bytes` (unpacked size of a frame),
+        `data_offset` and `source` ("header", "footer" or "chunks").
+
+    Raises
+    ------
+    MrcFormatError
+        The file is no MRC or MRCZ file, or truncated.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> movie = md.simulate.poisson((3, 8, 8), mean=1.0, seed=0)
+    >>> _ = md.write_mrcz(movie, "three.mrcz")
+    >>> index = md.frame_index("three.mrcz")
+    >>> index.sizes["frame"], index.attrs["source"]
+    (3, 'footer')
+    """
+    try:
+        with open_source(url, storage_options) as source:
+            header = parse_header(source.read_at(0, HEADER_BYTES))
+            table = find_frames(source, header, url, storage_options=storage_options)
+            found = "header" if header.layout != "blosc" else "footer" if footer_of(source, header) else "chunks"
+    except MrcFormatError as error:
+        raise error.at(url) from None
+    attrs = {"frame_bytes": header.frame_bytes, "data_offset": header.data_offset, "source": found}
+    return xr.Dataset({"offset": ("frame", table.offsets), "length": ("frame", table.lengths)}, attrs=attrs)
+
+
+def write_index(url: str, *, sidecar: bool = False) -> str:
+    """Write the index of an MRCZ file: the shard footer at its end, or a sidecar beside it.
+
+    The footer is appended and the file synced: readers of MRCZ ignore what follows the last chunk, so the file is
+    valid at every moment. Footers are for local files; a sidecar does not touch the file.
+
+    Parameters
+    ----------
+    url : str
+        A local MRCZ file.
+    sidecar : bool
+        Write `<file>.index.json` instead of the footer.
+
+    Returns
+    -------
+    str
+        The file written to.
+
+    Raises
+    ------
+    MrcFormatError
+        The file is damaged, or is no MRCZ file.
+    """
+    if is_remote(url):
+        raise MrcFormatError("an index is written to local files only: index the file before it is uploaded", url=url)
+    path = local_path(url)
+    try:
+        with open_source(path) as source:
+            header = parse_header(source.read_at(0, HEADER_BYTES))
+            if header.layout != "blosc":
+                raise MrcFormatError("the file is not compressed: its frames need no index")
+            table = walk_chunks(header, source.size, source.read_ranges)
+            fingerprint = source.fingerprint
+    except MrcFormatError as error:
+        raise error.at(url) from None
+    if sidecar:
+        replace_file(path + SIDECAR_SUFFIX, pack_sidecar(table, fingerprint))
+        return path + SIDECAR_SUFFIX
+    with open(path, "r+b") as file:
+        file.truncate(table.end)
+        file.seek(table.end)
+        file.write(pack_footer(table))
+        file.flush()
+        os.fsync(file.fileno())
+    return path
