@@ -13,12 +13,16 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.formats.extended_header import parse_extended_header
 from mrczdask.formats.mrc import MrcHeader, parse_header
 from mrczdask.formats.mrc_fields import HEADER_BYTES
+from mrczdask.io.backend import preferred_chunks
 from mrczdask.io.index import find_frames
+from mrczdask.io.json_header import kept_coords, kept_dtype, split_json
 from mrczdask.io.mrc_reader import MrcReader
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import Source, is_wrapped, open_source
 
 Truncated = Literal["error", "readable"]
+SQUARE = 1e-4
+"""Pixels whose sides differ by less are square: the header rounds to float32."""
 MAX_EXTENDED_READ = 256 << 20
 """A larger extended header is skipped: it holds no metadata that is read here."""
 
@@ -36,3 +40,51 @@ def open_mrc(
             return _open(source, url, signed, truncated == "readable", storage_options)
     except MrcFormatError as error:
         raise error.at(url) from None
+
+
+def _open(
+    source: Source, url: str, signed: bool | None, readable: bool, storage_options: Mapping[str, Any] | None
+) -> MovieFile:
+    header = parse_header(source.read_at(0, HEADER_BYTES), signed=signed)
+    table = find_frames(source, header, url, readable=readable, storage_options=storage_options)
+    if not len(table):
+        raise MrcFormatError("not one whole frame is in the file: it is truncated", frame=0, byte=header.data_offset)
+    header = replace(header, shape=(len(table), *header.shape[1:]))
+    raw = source.read_at(HEADER_BYTES, header.nsymbt) if header.nsymbt <= MAX_EXTENDED_READ else b""
+    extended = parse_extended_header(header.exttyp, raw, header.byte_order, len(table))
+    user, own = split_json(extended.metadata or {})
+    reader = MrcReader.of(
+        url, header, table, dtype=None if signed is not None else kept_dtype(own, header.stored), storage_options=storage_options
+    )
+    attrs = {**_attrs(header), **extended.attrs, **dict(own.get("attrs", {}))}
+    if user:
+        attrs[schema.METADATA] = user
+    coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in extended.per_frame.items()}
+    coords |= _slice_coords(header) | kept_coords(own, len(table))
+    encoding = {
+        schema.MRC_HEADER: header,
+        schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
+    }
+    return MovieFile(reader, coords, attrs, encoding, acquired=extended.acquired)
+
+
+def _attrs(header: MrcHeader) -> dict[str, Any]:
+    """What the 1024 bytes say, under the names of the data model."""
+    attrs: dict[str, Any] = {schema.ORIGIN: "lower"}
+    if header.pixel_size is not None:
+        x, y, _ = header.pixel_size
+        attrs[schema.PIXEL_SIZE] = x if abs(x - y) <= SQUARE * x else [x, y]
+    optics = {
+        schema.VOLTAGE: header.voltage_kv,
+        schema.SPHERICAL_ABERRATION: header.spherical_aberration_mm,
+        schema.COUNTS_PER_ELECTRON: header.counts_per_electron,
+    }
+    return attrs | {name: value for name, value in optics.items() if value is not None}
+
+
+def _slice_coords(header: MrcHeader) -> dict[str, Any]:
+    """`volume` and `section` along `frame` where the file holds 3-D frames or a stack of volumes."""
+    if header.slices == 1:
+        return {}
+    volume, section = np.divmod(np.arange(header.shape[0]), header.slices)
+    return {"volume": ((schema.FRAME,), volume), "section": ((schema.FRAME,), section)}

@@ -1,0 +1,77 @@
+"""The JSON extended header of files written here: the user's metadata, and what MRC has no field for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+import mrczdask
+from mrczdask import schema
+from mrczdask.errors import MrcFormatError
+
+KEY: Final = "mrczdask"
+"""Key beside the user's own, under which dtype, coordinates and attributes are kept."""
+_PAD: Final = 16
+
+
+def pack_json(movie: xr.DataArray, metadata: Mapping[str, Any] | None) -> bytes:
+    """Metadata, dtype, coordinates along `frame`, scalar coordinates and attributes as padded JSON."""
+    user = dict(movie.attrs.get(schema.METADATA) or {}) if metadata is None else dict(metadata)
+    own = {
+        "version": mrczdask.__version__,
+        "dtype": movie.dtype.name,
+        "attrs": {k: v for k, v in movie.attrs.items() if k != schema.METADATA},
+        "coords": {str(name): _coord(values) for name, values in movie.coords.items() if values.dims in ((), ("frame",))},
+    }
+    try:
+        text = json.dumps({**user, KEY: own}, default=_plain)
+    except TypeError as error:
+        raise MrcFormatError(f"metadata cannot be written as JSON: {error}") from None
+    raw = text.encode()
+    return raw + b" " * (-len(raw) % _PAD)
+
+
+def _coord(values: xr.DataArray) -> dict[str, Any]:
+    times = values.dtype.kind in "mM"
+    data = values.values.astype(str) if times else values.values
+    return {"dims": list(values.dims), "data": data.tolist(), "dtype": values.dtype.str, "attrs": dict(values.attrs)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist() if value.dtype.kind not in "mM" else value.astype(str).tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def split_json(document: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The user's metadata, and what this package kept beside it (empty for files of other writers)."""
+    own = document.get(KEY)
+    user = {key: value for key, value in document.items() if key != KEY}
+    return user, own if isinstance(own, Mapping) else {}
+
+
+def kept_dtype(own: Mapping[str, Any], stored: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The dtype before writing, if it is one that `stored` can stand for: uint8 and bool in int8 or uint16."""
+    name = own.get("dtype")
+    allowed = {"uint8", "bool"} if stored in (np.dtype("i1"), np.dtype("u2")) else set()
+    return np.dtype(name) if isinstance(name, str) and name in allowed else None
+
+
+def kept_coords(own: Mapping[str, Any], n_frames: int) -> dict[str, tuple[tuple[str, ...], Any, dict[str, Any]]]:
+    """Coordinates kept in the JSON that fit the frames in the file; others are left out."""
+    coords: dict[str, tuple[tuple[str, ...], Any, dict[str, Any]]] = {}
+    kept = own.get("coords")
+    for name, entry in kept.items() if isinstance(kept, Mapping) else ():
+        try:
+            data = np.asarray(entry["data"]).astype(entry["dtype"])
+            dims = tuple(entry["dims"])
+            attrs = dict(entry["attrs"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if (dims, data.shape) in (((), ()), (("frame",), (n_frames,))):
+            coords[str(name)] = (dims, data, attrs)
+    return coords

@@ -1,0 +1,149 @@
+"""Open a movie of any format as a lazy DataArray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import xarray as xr
+from xarray.core import indexing
+
+from mrczdask import schema
+from mrczdask.io.backend import MovieArray
+from mrczdask.io.mrc_file import Truncated, open_mrc
+from mrczdask.io.reader import MovieFile
+from mrczdask.io.source import unwrapped_name
+
+TIFF_SUFFIXES: Final = (".tif", ".tiff", ".gtiff")
+EER_SUFFIXES: Final = (".eer",)
+
+Chunks = Literal["auto"] | Mapping[str, Any] | int | None
+
+
+def open_movie(
+    url: str | os.PathLike[str],
+    *,
+    chunks: Chunks = "auto",
+    signed: bool | None = None,
+    truncated: Truncated = "error",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Open an MRC, MRCZ, TIFF or EER movie as a lazy array; no pixel is read.
+
+    Parameters
+    ----------
+    url : str or path
+        A file, local or at any url fsspec knows ("s3://bucket/movie.mrcz"). `.gz`, `.bz2` and `.xz` are unpacked
+        as they are read: for a large movie convert it once.
+    chunks : "auto", mapping, int or None
+        Dask chunks. "auto": whole frames, 32 to 128 MB a chunk when counted at 4 bytes a pixel. ``{"frame": 1}`` is
+        the interactive choice. None: lazy without Dask.
+    signed : bool, optional
+        Read mode 0 as int8 (True) or uint8 (False). By default IMOD's rule decides, or the label of an MRCZ file.
+    truncated : {"error", "readable"}
+        What to do with a file that ends early: refuse it, or give the frames that are whole.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
+
+    Returns
+    -------
+    xarray.DataArray
+        `images` with dims (frame, y, x), integers as stored; coordinates `frame` and, where known, `time` (s), `dose`
+        (e/angstrom^2), `tilt` (deg); attributes `pixel_size_angstrom`, `voltage_kv`, `spherical_aberration_mm`,
+        `counts_per_electron`, `origin`, `metadata`; ``encoding["mrc_header"]``.
+
+    Raises
+    ------
+    MrcFormatError
+        The file is not what its header says; the message names the frame, the byte and the remedy.
+    FileNotFoundError
+        There is no such file.
+    StoreError
+        An object store failed after bounded retries.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> _ = md.write_mrcz(md.simulate.poisson((4, 64, 64), mean=1.0, seed=0), "movie.mrcz")
+    >>> movie = md.open_movie("movie.mrcz")
+    >>> movie.dims, movie.dtype
+    (('frame', 'y', 'x'), dtype('uint8'))
+    >>> movie.isel(frame=2, y=slice(0, 16)).compute().shape
+    (16, 64)
+    """
+    ds = movie_dataset(os.fspath(url), signed=signed, truncated=truncated, storage_options=storage_options)
+    return chunked(ds[schema.IMAGES], chunks)
+
+
+def movie_dataset(
+    url: str,
+    *,
+    signed: bool | None = None,
+    truncated: str = "error",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """The movie as a Dataset that is lazy without Dask: what an xarray backend gives."""
+    movie = open_file(url, signed=signed, truncated=truncated, storage_options=storage_options)
+    coords = dict(movie.coords)
+    coords.setdefault(schema.FRAME, ((schema.FRAME,), range(movie.reader.shape[0])))
+    coords.setdefault(schema.MOVIE, ((), movie_name(url)))
+    variable = lazy_variable(MovieArray([movie.reader], session=False), schema.MOVIE_DIMS, movie.attrs, movie.encoding)
+    return xr.Dataset({schema.IMAGES: variable}, coords={name: coord_variable(name, c) for name, c in coords.items()})
+
+
+def open_file(
+    url: str,
+    *,
+    signed: bool | None = None,
+    truncated: str = "error",
+    storage_options: Mapping[str, Any] | None = None,
+) -> MovieFile:
+    """Open by suffix; everything that is not TIFF or EER is read as MRC, whatever it is called."""
+    if truncated not in ("error", "readable"):
+        raise ValueError(f'truncated={truncated!r}: give "error" or "readable"')
+    name = unwrapped_name(url).lower()
+    if name.endswith(TIFF_SUFFIXES):
+        from mrczdask.io.tiff import open_tiff
+
+        return open_tiff(url, storage_options=storage_options)
+    if name.endswith(EER_SUFFIXES):
+        from mrczdask.io.eer import open_eer
+
+        return open_eer(url, storage_options=storage_options)
+    return open_mrc(url, signed=signed, truncated=truncated, storage_options=storage_options)  # type: ignore[arg-type]
+
+
+def movie_name(url: str) -> str:
+    """The name of a movie: its file without folder and suffix."""
+    return os.path.splitext(os.path.basename(unwrapped_name(url.rstrip("/"))))[0]
+
+
+def coord_variable(name: str, coord: tuple[Any, ...]) -> xr.Variable:
+    """A coordinate with its unit."""
+    dims, data, *attrs = coord
+    unit = {"units": schema.UNITS[name]} if name in schema.UNITS else {}
+    return xr.Variable(dims, data, attrs={**unit, **(attrs[0] if attrs else {})})
+
+
+def lazy_variable(
+    array: MovieArray, dims: tuple[str, ...], attrs: Mapping[str, Any], encoding: Mapping[str, Any]
+) -> xr.Variable:
+    """A variable that reads when it is indexed."""
+    bands = ("band",) * (len(array.shape) - len(dims))
+    return xr.Variable(dims + bands, indexing.LazilyIndexedArray(array), attrs=attrs, encoding=encoding)
+
+
+def chunked(images: xr.DataArray, chunks: Chunks) -> xr.DataArray:
+    """Turn a lazily indexed array into a Dask array; "auto" takes the reader's own chunks."""
+    if chunks is None:
+        return images
+    wanted = dict(images.encoding[schema.PREFERRED_CHUNKS])
+    if isinstance(chunks, Mapping):
+        unknown = set(chunks) - set(images.dims)
+        if unknown:
+            raise ValueError(f"chunks name {sorted(map(str, unknown))}, the dims are {images.dims}")
+        wanted |= chunks
+    elif chunks != "auto":
+        wanted = dict.fromkeys(wanted, chunks)
+    return images.chunk(wanted, inline_array=False)
