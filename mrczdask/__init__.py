@@ -13,6 +13,11 @@ __version__ = "0.1.0.dev0"
 _MODULE_OF = {
     "codecs": "mrczdask.codecs",
     "simulate": "mrczdask.simulate",
+    "open_movie": "mrczdask.io.movie",
+    "open_session": "mrczdask.io.session",
+    "write_mrcz": "mrczdask.io.mrcz_writer",
+    "frame_index": "mrczdask.io.index",
+    "sum_frames": "mrczdask.movies.sums",
 }
 """Where each public name lives. A module maps to itself."""
 

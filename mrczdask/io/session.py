@@ -1,0 +1,253 @@
+"""Open the movies of a session as one lazy array."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal
+
+import numpy as np
+import xarray as xr
+
+from mrczdask import schema
+from mrczdask.errors import MrcFormatError, MrczdaskWarning
+from mrczdask.io.backend import MovieArray
+from mrczdask.io.mrc_file import Truncated
+from mrczdask.io.movie import Chunks, chunked, coord_variable, lazy_variable, open_file
+from mrczdask.io.reader import MovieFile
+from mrczdask.io.source import is_remote, unwrapped_name
+
+_OPEN_THREADS: Final = 16
+"""Movies opened at the same time: opening waits for the store, not for the processor."""
+_LISTED: Final = 5
+"""Movies named in an error before "and n more"."""
+
+Order = Literal["time", "name", "given"]
+
+
+def open_session(
+    urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    order: Order = "time",
+    errors: Literal["raise", "skip"] = "raise",
+    chunks: Chunks = "auto",
+    signed: bool | None = None,
+    truncated: Truncated = "error",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Open many movies of one shape as one lazy array (movie, frame, y, x); no pixel is read.
+
+    Parameters
+    ----------
+    urls : str, path or iterable of them
+        Files, or patterns such as "session/*.mrcz" or "s3://bucket/session/*.mrcz".
+    order : {"time", "name", "given"}
+        By time of acquisition (mdoc, extended header, JSON), else by natural name order with a warning: movie_2 comes
+        before movie_10. Neighbours in this order are what KOMA averages.
+    errors : {"raise", "skip"}
+        What to do with movies that cannot be opened or have another shape than most: an error that lists them, or a
+        warning that does and a session without them.
+    chunks : "auto", mapping, int or None
+        As in `open_movie`; a chunk never holds more than one movie.
+    signed, truncated, storage_options
+        As in `open_movie`.
+
+    Returns
+    -------
+    xarray.Dataset
+        `images` (movie, frame, y, x); along `movie` the coordinates `movie` (unique names; parent folders are taken in
+        until they are), `url`, `n_frames`, and where known `acquired`, `dose_rate`, `gain_reference`. Integer
+        dtypes are promoted to one that holds them all.
+
+    Raises
+    ------
+    FileNotFoundError
+        No file matches.
+    MrcFormatError
+        With ``errors="raise"``: movies that cannot be opened or do not fit.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> for k in (2, 10, 1):
+    ...     _ = md.write_mrcz(md.simulate.poisson((4, 16, 16), mean=1.0, seed=k), f"movie_{k}.mrcz")
+    >>> session = md.open_session("movie_*.mrcz", order="name")
+    >>> session.movie.values.tolist()
+    ['movie_1', 'movie_2', 'movie_10']
+    >>> dict(session.sizes)
+    {'movie': 3, 'frame': 4, 'y': 16, 'x': 16}
+    """
+    if order not in ("time", "name", "given"):
+        raise ValueError(f'order={order!r}: give "time", "name" or "given"')
+    found = expand_urls(urls, storage_options)
+    opened = _open_all(found, errors, signed=signed, truncated=truncated, storage_options=storage_options)
+    opened = _of_one_shape(opened, errors)
+    opened = _ordered(opened, order)
+    return _dataset(opened, chunks)
+
+
+def expand_urls(
+    urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], storage_options: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The files that urls and patterns stand for, each once, patterns in natural name order."""
+    given = [urls] if isinstance(urls, str | os.PathLike) else list(urls)
+    found: list[str] = []
+    for item in map(os.fspath, given):
+        if not any(mark in item for mark in "*?["):
+            found.append(item)
+            continue
+        matches = sorted(_glob(item, storage_options), key=natural_key)
+        if not matches:
+            raise FileNotFoundError(f"{item}: no file matches")
+        found += matches
+    if not found:
+        raise FileNotFoundError("no movie was named: give at least one url or pattern")
+    return list(dict.fromkeys(found))
+
+
+def _glob(pattern: str, storage_options: Mapping[str, Any] | None) -> list[str]:
+    from fsspec.core import url_to_fs
+
+    fs, path = url_to_fs(pattern, **dict(storage_options or {}))
+    matches = [str(match) for match in fs.glob(path)]
+    if not is_remote(pattern):
+        return matches if os.path.isabs(pattern) else [os.path.relpath(match) for match in matches]
+    return [fs.unstrip_protocol(match) for match in matches]
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Sort key by which movie_2 comes before movie_10."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def unique_names(urls: Sequence[str]) -> list[str]:
+    """File names without suffix; parent folders are taken in until all differ, then the suffix."""
+    parts = [unwrapped_name(url).split("://")[-1].replace(os.sep, "/").strip("/").split("/") for url in urls]
+    stems = [[*part[:-1], os.path.splitext(part[-1])[0]] for part in parts]
+    for depth in range(1, max(map(len, stems)) + 1):
+        names = ["/".join(stem[-depth:]) for stem in stems]
+        if len(set(names)) == len(names):
+            return names
+    return list(urls)
+
+
+_Opened = list[tuple[str, MovieFile]]
+
+
+def _open_all(urls: Sequence[str], errors: str, **options: Any) -> _Opened:
+    def attempt(url: str) -> MovieFile | Exception:
+        try:
+            return open_file(url, **options)
+        except (MrcFormatError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(min(_OPEN_THREADS, len(urls))) as pool:
+        results = list(zip(urls, pool.map(attempt, urls), strict=True))
+    failed = [(url, result) for url, result in results if isinstance(result, Exception)]
+    if failed and len(failed) == len(results):
+        raise failed[0][1]
+    if failed:
+        _refuse_or_skip(errors, "cannot be opened", [str(error) for _, error in failed])
+    return [(url, result) for url, result in results if not isinstance(result, Exception)]
+
+
+def _of_one_shape(opened: _Opened, errors: str) -> _Opened:
+    """The movies of the commonest shape."""
+    shapes = [movie.reader.shape for _, movie in opened]
+    common = max(dict.fromkeys(shapes), key=shapes.count)
+    odd = [f"{url} {movie.reader.shape}" for url, movie in opened if movie.reader.shape != common]
+    if odd:
+        _refuse_or_skip(errors, f"do not have the shape {common} of the others", odd)
+    return [(url, movie) for url, movie in opened if movie.reader.shape == common]
+
+
+def _refuse_or_skip(errors: str, why: str, listed: Sequence[str]) -> None:
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    text = f"{len(listed)} movies {why}: {'; '.join(listed[:_LISTED])}{more}"
+    if errors != "skip":
+        raise MrcFormatError(f'{text}. open_session(..., errors="skip") leaves them out')
+    warnings.warn(f"{text}: left out", MrczdaskWarning, stacklevel=4)
+
+
+def _ordered(opened: _Opened, order: Order) -> _Opened:
+    if order == "given":
+        return opened
+    by_name = sorted(opened, key=lambda entry: natural_key(entry[0]))
+    if order == "name":
+        return by_name
+    unknown = [url for url, movie in opened if movie.acquired is None]
+    if unknown:
+        if len(opened) > 1:
+            warnings.warn(
+                f"{len(unknown)} of {len(opened)} movies do not say when they were acquired ({unknown[0]}): "
+                'the session is ordered by name; order="name" says so without this warning',
+                MrczdaskWarning,
+                stacklevel=3,
+            )
+        return by_name
+    return sorted(by_name, key=lambda entry: np.datetime64(entry[1].acquired, "ns"))
+
+
+def _dataset(opened: _Opened, chunks: Chunks) -> xr.Dataset:
+    urls = [url for url, _ in opened]
+    movies = [movie for _, movie in opened]
+    dtype = np.result_type(*{movie.reader.dtype for movie in movies})
+    array = MovieArray([movie.reader for movie in movies], session=True, dtype=dtype)
+    encoding = {
+        schema.PREFERRED_CHUNKS: {schema.MOVIE: 1, **movies[0].encoding.get(schema.PREFERRED_CHUNKS, {})},
+    }
+    variable = lazy_variable(array, schema.SESSION_DIMS, _common_attrs(movies), encoding)
+    ds = xr.Dataset({schema.IMAGES: variable}, coords=_coords(urls, movies))
+    ds[schema.IMAGES] = chunked(ds[schema.IMAGES], chunks)
+    return ds
+
+
+def _common_attrs(movies: Sequence[MovieFile]) -> dict[str, Any]:
+    """Attributes on which all movies agree."""
+    first = movies[0].attrs
+    return {k: v for k, v in first.items() if all(_same(movie.attrs.get(k), v) for movie in movies[1:])}
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and bool(np.array_equal(a, b)))
+
+
+def _coords(urls: Sequence[str], movies: Sequence[MovieFile]) -> dict[str, xr.Variable]:
+    n_frames = movies[0].reader.shape[0]
+    names = np.array(unique_names(urls))
+    along: dict[str, Any] = {
+        schema.MOVIE: names,
+        schema.URL: np.array(urls),
+        schema.N_FRAMES: np.array([movie.reader.shape[0] for movie in movies]),
+    }
+    if all(movie.acquired is not None for movie in movies):
+        along[schema.ACQUIRED] = np.array([movie.acquired for movie in movies], "datetime64[ns]")
+    for name in (schema.DOSE_RATE, schema.GAIN_REFERENCE):
+        values = [movie.session.get(name) for movie in movies]
+        if any(value is not None for value in values):
+            along[name] = np.array([_missing(name) if value is None else value for value in values])
+    coords = {name: coord_variable(name, ((schema.MOVIE,), values)) for name, values in along.items()}
+    coords[schema.FRAME] = xr.Variable((schema.FRAME,), np.arange(n_frames))
+    return coords | _frame_coords(movies, n_frames)
+
+
+def _missing(name: str) -> Any:
+    return "" if name == schema.GAIN_REFERENCE else np.nan
+
+
+def _frame_coords(movies: Sequence[MovieFile], n_frames: int) -> dict[str, xr.Variable]:
+    """time, dose and tilt: along `frame` where all movies agree, else along (movie, frame)."""
+    coords = {}
+    for name in (schema.TIME, schema.DOSE, schema.TILT):
+        values = [movie.coords[name][1] for movie in movies if name in movie.coords]
+        if len(values) != len(movies) or any(np.shape(value) != (n_frames,) for value in values):
+            continue
+        table = np.stack([np.asarray(value) for value in values])
+        dims: tuple[str, ...] = (schema.MOVIE, schema.FRAME)
+        if (table == table[0]).all():
+            table, dims = table[0], (schema.FRAME,)
+        coords[name] = coord_variable(name, (dims, table))
+    return coords

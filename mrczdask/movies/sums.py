@@ -1,0 +1,107 @@
+"""Sums of frames: exact integers, one image a movie."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mrczdask import schema
+from mrczdask.provenance import record
+
+STREAM_BYTES: Final = 64 << 20
+"""Pixels read at once while summing, counted at 4 bytes each: one 4k frame, or many small ones."""
+
+
+def sum_frames(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.DataArray | NDArray[Any]:
+    """Sum the frames of a movie, or of every movie of a session.
+
+    Parameters
+    ----------
+    movie : DataArray, Dataset or array
+        (..., frame, y, x), in memory or Dask; of a Dataset its variable `images`.
+
+    Returns
+    -------
+    DataArray or array
+        (..., y, x); int64 for integers and bool, float64 for floats: sums of integers are exact in any order. A
+        DataArray has the coordinate `n_frames`.
+
+    Notes
+    -----
+    Movies straight from `open_movie` or `open_session` are summed by one streaming task a movie, which holds one
+    frame and one accumulator. Sums of anything else are a tree over the chunks.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> movie = md.simulate.poisson((4, 16, 16), mean=1.0, seed=0)
+    >>> total = md.sum_frames(movie)
+    >>> total.dims, total.dtype, int(total.n_frames)
+    (('y', 'x'), dtype('int64'), 4)
+    """
+    images = movie[schema.IMAGES] if isinstance(movie, xr.Dataset) else movie
+    if not isinstance(images, xr.DataArray):
+        return _sum(images, images.ndim - 3)
+    if schema.FRAME not in images.dims:
+        raise ValueError(f"sum_frames needs the dim 'frame', the array has {images.dims}")
+    axis = images.get_axis_num(schema.FRAME)
+    dims = tuple(dim for dim in images.dims if dim != schema.FRAME)
+    coords = {name: c for name, c in images.coords.items() if schema.FRAME not in c.dims}
+    coords.setdefault(schema.N_FRAMES, xr.DataArray(images.sizes[schema.FRAME]))
+    return xr.DataArray(_sum(images.data, axis), coords, dims, images.name, record(images.attrs, "sum_frames"))
+
+
+def _sum(pixels: Any, axis: int) -> Any:
+    dtype = sum_dtype(pixels.dtype)
+    source = reader_of(pixels) if isinstance(pixels, da.Array) and axis == pixels.ndim - 3 else None
+    if source is None:
+        return pixels.sum(axis=axis, dtype=dtype)
+    sums = _FrameSums(source, dtype, pixels.name)
+    chunks = (1,) * axis + sums.shape[axis:]
+    return da.from_array(sums, chunks=chunks, meta=np.empty((0,) * len(chunks), dtype))
+
+
+def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which pixels are summed: exact for integers."""
+    kinds = {"b": "i8", "i": "i8", "u": "i8", "f": "f8", "c": "c16"}
+    return np.dtype(kinds[dtype.kind])
+
+
+def reader_of(pixels: da.Array) -> Any | None:
+    """The array a Dask array was made from, if it is exactly that: nothing sliced, computed or concatenated."""
+    layers = dict(pixels.dask.layers)
+    own = layers.pop(pixels.name, None)
+    if own is None or len(layers) != 1:
+        return None
+    ((name, layer),) = layers.items()
+    source = layer.get(name) if name == f"original-{pixels.name}" else None
+    source = getattr(source, "value", source)  # a DataNode of newer Dask
+    return source if getattr(source, "shape", None) == pixels.shape else None
+
+
+class _FrameSums:
+    """An array whose items are sums over the frames of another, read a few frames at a time."""
+
+    def __init__(self, source: Any, dtype: np.dtype[Any], token: str):
+        self._source, self._token = source, token
+        self.shape = (*source.shape[:-3], *source.shape[-2:])
+        self.ndim, self.dtype = len(self.shape), dtype
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return "mrczdask.sum_frames", self._token
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        *batch, rows, cols = key
+        n_frames, ny, nx = self._source.shape[-3:]
+        step = max(STREAM_BYTES // (4 * ny * nx), 1)
+        total: NDArray[Any] | None = None
+        for first in range(0, n_frames, step):
+            block = np.asarray(self._source[(*batch, slice(first, first + step), rows, cols)])
+            part = block.sum(axis=block.ndim - 3, dtype=self.dtype)
+            total = part if total is None else np.add(total, part, out=total)
+        assert total is not None
+        return total
