@@ -17,6 +17,8 @@ _MODULE_OF = {
     "open_session": "mrczdask.io.session",
     "write_mrcz": "mrczdask.io.mrcz_writer",
     "frame_index": "mrczdask.io.index",
+    "write_archive": "mrczdask.io.archive",
+    "open_archive": "mrczdask.io.archive",
     "sum_frames": "mrczdask.movies.sums",
 }
 """Where each public name lives. A module maps to itself."""
