@@ -92,10 +92,11 @@ def parse_agar(raw: bytes, byte_order: str, n_frames: int, nint: int, nreal: int
     if records < n_frames:
         return Facts(notes=(f"the AGAR extended header has {records} records for {n_frames} frames: not read",))
     table = np.frombuffer(raw, byte_order + "f4", count=n_frames * words).reshape(n_frames, words)
-    reals = table[:, nint:].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        reals = table[:, nint:].astype(np.float64)
     tilt = credible_along(schema.TILT, reals[:, AGAR_TILT])
     attrs: dict[str, Any] = pixel_size_attrs(reals[0, AGAR_PIXEL_SIZE], None) if nreal > AGAR_PIXEL_SIZE else {}
     for name, place, factor in AGAR_ATTRS:
-        value = credible(name, abs(reals[0, place]) * factor) if nreal > place else None
+        value = credible(name, reals[0, place] * factor) if nreal > place else None
         attrs |= {name: value} if value else {}
     return Facts({} if tilt is None else {schema.TILT: tilt}, attrs)
