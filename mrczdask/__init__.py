@@ -19,6 +19,7 @@ _MODULE_OF = {
     "frame_index": "mrczdask.io.index",
     "write_archive": "mrczdask.io.archive",
     "open_archive": "mrczdask.io.archive",
+    "show_versions": "mrczdask.versions",
     "sum_frames": "mrczdask.movies.sums",
 }
 """Where each public name lives. A module maps to itself."""

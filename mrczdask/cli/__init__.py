@@ -1,1 +1,55 @@
-"""The command `mrczdask`."""
+"""The command `mrczdask`: one module a group of commands, loaded when the command is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+import mrczdask
+
+OK: Final = 0
+FAILED: Final = 1
+BAD_USAGE: Final = 2
+
+app = App(
+    name="mrczdask",
+    help="Electron-microscopy movies and sparse diffraction: look, check, convert, correct.",
+    version=mrczdask.__version__,
+    help_format="plaintext",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+_COMMANDS: Final = (
+    # name, where it is, the line of `mrczdask --help`: nothing is imported to show it
+    ("info", "mrczdask.cli.files:info", "Show shape, header and compression of movies."),
+    ("validate", "mrczdask.cli.files:validate", "Check files for every known fault of their writers."),
+    ("convert", "mrczdask.cli.files:convert", "Convert a movie between MRC, MRCZ, Zarr and TIFF."),
+    ("index", "mrczdask.cli.files:index", "Add the frame index to MRCZ files."),
+    ("doctor", "mrczdask.cli.doctor:doctor", "Show versions and compile the kernels."),
+)
+for _name, _where, _line in _COMMANDS:
+    app.command(_where, name=_name, help=_line)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0, 1 (failed) or 2 (bad usage)."""
+    from mrczdask.errors import MrczdaskError
+
+    try:
+        status = app(argv, print_error=True, exit_on_error=False, error_console=Console(stderr=True))
+    except CycloptsError:
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        print("interrupted: what is under its final name is whole", file=sys.stderr)
+        return FAILED
+    except FileNotFoundError as error:
+        print(f"{error.filename or error}: there is no such file", file=sys.stderr)
+        return FAILED
+    except (MrczdaskError, OSError, ValueError) as error:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    return int(status or OK)

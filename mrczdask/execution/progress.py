@@ -31,7 +31,7 @@ def track(progress: Progress, total: int, label: str) -> Iterator[Callable[[], N
         done += 1
         report(done, total, label)
 
-    if progress is None or progress is False:
+    if not progress:
         report: ProgressCallback = lambda *_: None  # noqa: E731
         yield advance
     elif progress is True:

@@ -13,6 +13,7 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.formats import mrc_fields as fields
 
 Layout = Literal["raw", "packed4", "blosc"]
+ByteOrder = Literal["<", ">"]
 
 MAX_LABELS = 10
 _MRCZ_LABEL = re.compile(r"MRCZ(\d+)\.(\d+)(?:\.(\d+))?")
@@ -53,7 +54,7 @@ class MrcHeader:
 
     shape: tuple[int, int, int]
     mode: int
-    byte_order: str = "<"
+    byte_order: ByteOrder = "<"
     compressor: int = 0
     packed4: bool = False
     stored: np.dtype[Any] = field(default_factory=lambda: np.dtype("i1"))
@@ -146,11 +147,10 @@ def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
     return header if mode or packed0 else _with_sign(header, rec, signed)
 
 
-def _byte_order(raw: bytes) -> str:
+def _byte_order(raw: bytes) -> ByteOrder:
     """Byte order by the machine stamp, then by the order in which MODE and the shape are plausible."""
-    stamped = {b"\x44": "<", b"\x11": ">"}.get(raw[212:213], "<")
-    other = ">" if stamped == "<" else "<"
-    for order in (stamped, other):
+    orders: tuple[ByteOrder, ByteOrder] = (">", "<") if raw[212:213] == b"\x11" else ("<", ">")
+    for order in orders:
         nx, ny, nz, mode = np.frombuffer(raw, f"{order}i4", count=4).tolist()
         known = mode >= 0 and mode % 1000 in fields.MODE_DTYPES and mode // 1000 in fields.COMPRESSORS
         if known and min(nx, ny) > 0 and nz >= 0:
@@ -198,6 +198,11 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return x, y, z
 
 
+def _short(value: float) -> float:
+    """The number as it was before it became a float32: 2.7, not 2.700000047683716."""
+    return float(f"{value:.7g}")
+
+
 def _statistics(rec: Any) -> Statistics | None:
     low, high, mean, rms = (float(rec[name]) for name in ("dmin", "dmax", "dmean", "rms"))
     unset = low > high or mean < min(low, high) or not np.isfinite([low, high, mean]).all()
@@ -231,16 +236,16 @@ def _pixel_size(rec: Any, header: MrcHeader) -> tuple[float, float, float] | Non
     if not np.isfinite(cell).all() or min(cell[:2]) <= 0 or min(m[:2]) <= 0:
         return None
     z = cell[2] / m[2] if cell[2] > 0 and m[2] > 0 else 0.0
-    return cell[0] / m[0], cell[1] / m[1], z
+    return _short(cell[0] / m[0]), _short(cell[1] / m[1]), _short(z)
 
 
-def _optics(rec: Any, version: tuple[int, int, int] | None) -> dict[str, float | None]:
+def _optics(rec: Any, version: tuple[int, int, int] | None) -> dict[str, Any]:
     """kV, Cs and gain: only a file labelled MRCZ holds them here, IMOD uses the bytes for other things."""
     names = {"voltage_kv": "voltage", "spherical_aberration_mm": "cs", "counts_per_electron": "gain"}
     if version is None:
         return dict.fromkeys(names)
     values = {name: float(rec[source]) for name, source in names.items()}
-    return {name: value if np.isfinite(value) and value > 0 else None for name, value in values.items()}
+    return {name: _short(value) if np.isfinite(value) and value > 0 else None for name, value in values.items()}
 
 
 def _with_sign(header: MrcHeader, rec: Any, signed: bool | None) -> MrcHeader:
@@ -250,9 +255,7 @@ def _with_sign(header: MrcHeader, rec: Any, signed: bool | None) -> MrcHeader:
     if signed is None:
         if rec["imod_stamp"] == fields.IMOD_STAMP:
             signed = bool(rec["imod_flags"] & fields.IMOD_SIGNED)
-        elif header.mrcz_version is not None:
-            signed = True
-        elif stats is not None and stats.minimum < 0 and stats.maximum < 128:
+        elif header.mrcz_version is not None or (stats is not None and stats.minimum < 0 and stats.maximum < 128):
             signed = True
         elif stats is not None and stats.minimum >= 0 and stats.maximum >= 128:
             signed = False

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask.delayed import delayed
+from zarr.abc.codec import ArrayBytesCodec
 from zarr.codecs import BloscCodec
 
 from mrczdask import schema
@@ -23,7 +24,7 @@ T = TypeVar("T", xr.DataArray, xr.Dataset)
 
 UNNAMED: Final = "data"
 """Name in the archive of a DataArray without one."""
-_ZARR_SHUFFLE: Final = {"none": "noshuffle", "byte": "shuffle", "bit": "bitshuffle"}
+_ZARR_SHUFFLE: Final[dict[str, Any]] = {"none": "noshuffle", "byte": "shuffle", "bit": "bitshuffle"}
 MIN_SHARD_BYTES: Final = 1 << 20
 """An array smaller than this is stored as one chunk without shards."""
 
@@ -84,20 +85,24 @@ def write_archive(
     """
     ds = _as_dataset(obj)
     store = os.fspath(url)
-    lazy = {str(name): _aligned(v, frames_per_shard) for name, v in ds.data_vars.items() if isinstance(v.data, da.Array)}
+    lazy = {
+        str(name): _aligned(v, frames_per_shard) for name, v in ds.data_vars.items() if isinstance(v.data, da.Array)
+    }
     ds = _with_long_strings(ds.assign(lazy))
     encoding = {name: _encoding(variable, codec) for name, variable in lazy.items()}
     for variable in ds.variables.values():
         variable.encoding = {}
-    options = {"storage_options": dict(storage_options)} if storage_options else {}
-    ds.to_zarr(store, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options)
+    options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
+    ds.to_zarr(
+        store, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
+    )
     root = zarr.open_group(store, path=group or "", mode="r+", use_consolidated=False, **options)
-    tasks = [task for name, variable in lazy.items() for task in _tasks(root[name], variable)]
+    tasks = [task for name, variable in lazy.items() for task in _tasks(_array(root, name), variable)]
     with track(progress, len(tasks), f"{os.path.basename(store.rstrip('/'))}/{group or ''}") as advance:
         for _ in run_regions(tasks, ordered=False, on_done=advance):
             pass
     opened = _open_group(store, group, options)
-    return opened if isinstance(obj, xr.Dataset) else opened[obj.name or UNNAMED]  # type: ignore[return-value]
+    return opened if isinstance(obj, xr.Dataset) else opened[obj.name or UNNAMED]
 
 
 def open_archive(
@@ -133,7 +138,7 @@ def open_archive(
     (4, 32, 32)
     """
     store = os.fspath(url)
-    options = {"storage_options": dict(storage_options)} if storage_options else {}
+    options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
     if group is not None:
         return _open_group(store, group, options)
     root = zarr.open_group(store, mode="r", use_consolidated=False, **options)
@@ -180,7 +185,7 @@ def _encoding(variable: xr.DataArray, codec: Any) -> dict[str, Any]:
 
 def _codecs(variable: xr.DataArray, codec: Any) -> dict[str, Any]:
     if not isinstance(codec, str):
-        is_serializer = isinstance(codec, zarr.abc.codec.ArrayBytesCodec)
+        is_serializer = isinstance(codec, ArrayBytesCodec)
         return {"serializer": codec, "compressors": None} if is_serializer else {"compressors": (codec,)}
     if codec == "none":
         return {"compressors": None}
@@ -200,9 +205,15 @@ def _measured_shuffle(variable: xr.DataArray) -> str:
     return choose_blosc([image], Encoding(0, image.dtype, "zstd"), None, None).shuffle
 
 
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
 def _tasks(target: zarr.Array[Any], variable: xr.DataArray) -> Iterator[tuple[Any, Any]]:
     """A task a Dask chunk: computes it and writes it where it belongs."""
-    write = dask.delayed(_write_shard, pure=False)
+    write = delayed(_write_shard, pure=False)
     blocks = variable.data.to_delayed()
     for place in np.ndindex(blocks.shape):
         region = tuple(

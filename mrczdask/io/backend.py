@@ -22,7 +22,7 @@ MAX_CHUNK_BYTES: Final = 128 << 20
 _FLOAT_BYTES: Final = 4
 
 
-class MovieArray(BackendArray):  # type: ignore[misc]
+class MovieArray(BackendArray):
     """One lazy array over the frames of one movie, (frame, y, x), or of a session, (movie, frame, y, x).
 
     It is never concatenated of others: only so is a selection pushed down to the bytes of the frames it needs.
@@ -90,7 +90,7 @@ def preferred_chunks(shape: Sequence[int], *, wrapped: bool = False) -> dict[str
     return {"frame": frames, "y": rows, "x": nx}
 
 
-class MrczBackend(BackendEntrypoint):  # type: ignore[misc]
+class MrczBackend(BackendEntrypoint):
     """`xr.open_dataset(url, engine="mrcz")`: the reader of `open_movie`."""
 
     description = "Electron-microscopy movies: MRC, MRCZ, TIFF and EER"

@@ -35,9 +35,7 @@ def find_frames(
     if table is None:
         table = _sidecar(source, header, url, storage_options)
     if table is None:
-        table = walk_chunks(
-            header, source.size, source.read_ranges, speculate=source.concurrent, readable=readable
-        )
+        table = walk_chunks(header, source.size, source.read_ranges, speculate=source.concurrent, readable=readable)
     return table
 
 

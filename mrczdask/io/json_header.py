@@ -25,7 +25,9 @@ def pack_json(movie: xr.DataArray, metadata: Mapping[str, Any] | None) -> bytes:
         "version": mrczdask.__version__,
         "dtype": movie.dtype.name,
         "attrs": {k: v for k, v in movie.attrs.items() if k != schema.METADATA},
-        "coords": {str(name): _coord(values) for name, values in movie.coords.items() if values.dims in ((), ("frame",))},
+        "coords": {
+            str(name): _coord(values) for name, values in movie.coords.items() if values.dims in ((), ("frame",))
+        },
     }
     try:
         text = json.dumps({**user, KEY: own}, default=_plain)

@@ -54,7 +54,11 @@ def _open(
     extended = parse_extended_header(header.exttyp, raw, header.byte_order, len(table))
     user, own = split_json(extended.metadata or {})
     reader = MrcReader.of(
-        url, header, table, dtype=None if signed is not None else kept_dtype(own, header.stored), storage_options=storage_options
+        url,
+        header,
+        table,
+        dtype=None if signed is not None else kept_dtype(own, header.stored),
+        storage_options=storage_options,
     )
     attrs = {**_attrs(header), **extended.attrs, **dict(own.get("attrs", {}))}
     if user:

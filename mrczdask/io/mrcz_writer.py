@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any, Final, Literal
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 import mrczdask
@@ -186,7 +186,7 @@ def _plan(frames: xr.DataArray, codec: str | None, level: int, mode: int | None)
         if dtype != np.uint8 or codec:
             raise MrcFormatError("mode 101 packs uint8 pixels of 0..15 and is not compressed: codec=None")
         return Encoding(chosen, stored)
-    fits = dtype == np.uint8 or dtype == bool if chosen == 0 and dtype != np.int8 else np.can_cast(dtype, stored)
+    fits = dtype.name in ("uint8", "bool") if chosen == 0 and dtype != np.int8 else np.can_cast(dtype, stored)
     if not fits:
         raise MrcFormatError(f"mode {chosen} stores {stored.name}, which does not hold every {dtype}")
     return Encoding(chosen, stored, codec, level)
@@ -263,13 +263,13 @@ def _check_mode0(frames: xr.DataArray, encoding: Encoding, sums: Sums) -> None:
         raise _NeedsUint16
 
 
-def _encoded(
-    frames: xr.DataArray, encoding: Encoding, progress: Progress, label: str
-) -> Iterator[EncodedFrames]:
+def _encoded(frames: xr.DataArray, encoding: Encoding, progress: Progress, label: str) -> Iterator[EncodedFrames]:
     """Encoded frames in order; a region is the frames of one Dask chunk."""
     blocks = frames.data.to_delayed()
-    encode = dask.delayed(encode_block, pure=False)
-    tasks = ((k, encode(block.tolist() if block.size > 1 else block.item(), encoding)) for k, block in enumerate(blocks))
+    encode = delayed(encode_block, pure=False)
+    tasks = (
+        (k, encode(block.tolist() if block.size > 1 else block.item(), encoding)) for k, block in enumerate(blocks)
+    )
     with track(progress, len(blocks), label) as advance:
         for _, encoded in run_regions(tasks, on_done=advance):
             yield encoded

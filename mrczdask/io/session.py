@@ -15,8 +15,8 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError, MrczdaskWarning
 from mrczdask.io.backend import MovieArray
-from mrczdask.io.mrc_file import Truncated
 from mrczdask.io.movie import Chunks, chunked, coord_variable, lazy_variable, open_file
+from mrczdask.io.mrc_file import Truncated
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import is_remote, unwrapped_name
 
@@ -95,7 +95,8 @@ def expand_urls(
     """The files that urls and patterns stand for, each once, patterns in natural name order."""
     given = [urls] if isinstance(urls, str | os.PathLike) else list(urls)
     found: list[str] = []
-    for item in map(os.fspath, given):
+    for path in given:
+        item = str(os.fspath(path))
         if not any(mark in item for mark in "*?["):
             found.append(item)
             continue
@@ -188,7 +189,7 @@ def _ordered(opened: _Opened, order: Order) -> _Opened:
                 stacklevel=3,
             )
         return by_name
-    return sorted(by_name, key=lambda entry: np.datetime64(entry[1].acquired, "ns"))
+    return sorted(by_name, key=lambda entry: entry[1].acquired or np.datetime64("NaT"))
 
 
 def _dataset(opened: _Opened, chunks: Chunks) -> xr.Dataset:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 @njit(nogil=True, cache=True)
-def integer_statistics(pixels: NDArray[np.integer]) -> tuple[int, int, int, float]:  # type: ignore[type-arg]
+def integer_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64, np.int64, float]:
     """(minimum, maximum, sum, sum of squares) of flat integers; the sum is exact. Zeros for none."""
     if pixels.size == 0:
-        return 0, 0, 0, 0.0
+        return np.int64(0), np.int64(0), np.int64(0), 0.0
     low = high = np.int64(pixels[0])
     total, squares = np.int64(0), 0.0
     step = 1 << 16
@@ -31,7 +31,7 @@ def integer_statistics(pixels: NDArray[np.integer]) -> tuple[int, int, int, floa
 
 
 @njit(nogil=True, cache=True)
-def float_statistics(pixels: NDArray[np.floating]) -> tuple[float, float, float, float]:  # type: ignore[type-arg]
+def float_statistics(pixels: NDArray[np.floating]) -> tuple[float, float, float, float]:
     """(minimum, maximum, sum, sum of squares) of flat floats that are finite; infinities where none is."""
     low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
     for k in range(pixels.size):

@@ -1,0 +1,208 @@
+"""Commands about files: info, validate, convert, index."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from mrczdask import schema
+from mrczdask.cli import FAILED, OK
+from mrczdask.cli.output import megabytes, print_json, print_table
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="")]
+Quiet = Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")]
+
+
+def info(*files: str, as_json: AsJson = False) -> int:
+    """Show shape, dtype, header and compression of movies, without reading a pixel.
+
+    Parameters
+    ----------
+    files
+        Files or patterns.
+    as_json
+        Print a JSON list instead of text.
+    """
+    from mrczdask.errors import MrcFormatError
+    from mrczdask.io.session import expand_urls
+
+    described, failed = [], OK
+    for url in expand_urls(files):
+        try:
+            described.append(_describe(url))
+        except FileNotFoundError:
+            print(f"{url}: there is no such file", file=sys.stderr)
+            failed = FAILED
+        except (MrcFormatError, OSError) as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            failed = FAILED
+    if as_json:
+        print_json(described)
+    else:
+        for one in described:
+            print_table((one.pop("file"), ""), one.items())
+    return failed
+
+
+def _describe(url: str) -> dict[str, Any]:
+    from mrczdask.io.convert import open_any
+
+    movie = open_any(url)
+    header = movie.encoding.get(schema.MRC_HEADER)
+    about: dict[str, Any] = {"file": url, **{str(dim): size for dim, size in movie.sizes.items()}}
+    about |= {"dtype": movie.dtype.name, "pixels": megabytes(movie.nbytes)}
+    if not url.rstrip("/").endswith(".zarr") and os.path.exists(url):
+        about |= {"file size": megabytes(os.path.getsize(url))}
+        about |= {"bits per pixel": round(8 * os.path.getsize(url) / movie.size, 3)}
+    if header is not None:
+        about |= {"mode": header.mode, "layout": header.layout, "byte order": header.byte_order}
+        about |= {"labels": list(header.labels)}
+    if header is not None and header.layout == "blosc":
+        about |= _chunk(url, header.data_offset)
+    attrs = {k: v for k, v in movie.attrs.items() if k not in (schema.PROVENANCE, schema.METADATA)}
+    coords = {name: _range(c) for name, c in movie.coords.items() if c.dims == (schema.FRAME,) and name != schema.FRAME}
+    return about | attrs | coords | {k: v for k, v in movie.attrs.items() if k == schema.METADATA}
+
+
+def _chunk(url: str, offset: int) -> dict[str, Any]:
+    """Codec, filter and block size of the first chunk, and where the frames were found."""
+    from mrczdask.formats.blosc_frame import HEADER_BYTES, parse_chunk_header
+    from mrczdask.io.index import frame_index
+    from mrczdask.io.source import open_source
+
+    with open_source(url) as source:
+        chunk = parse_chunk_header(source.read_at(offset, HEADER_BYTES))
+    return {
+        "codec": chunk.codec,
+        "filter": chunk.filter,
+        "block": megabytes(chunk.blocksize),
+        "Blosc version": 2 if chunk.version == 5 else 1,
+        "index": frame_index(url).attrs["source"],
+    }
+
+
+def _range(coord: Any) -> str:
+    values = coord.values
+    return f"{values[0]} .. {values[-1]} {coord.attrs.get('units', '')}".rstrip()
+
+
+def validate(*files: str, as_json: AsJson = False, headers_only: bool = False) -> int:
+    """Check files for every known fault of MRC and MRCZ writers; exit status 1 where there is an error.
+
+    Parameters
+    ----------
+    files
+        Files or patterns.
+    as_json
+        Print a JSON list instead of text.
+    headers_only
+        Do not unpack the pixels.
+    """
+    from mrczdask.io.session import expand_urls
+    from mrczdask.io.validate import validate as validate_file
+
+    reports = [validate_file(url, pixels=not headers_only) for url in expand_urls(files)]
+    if as_json:
+        print_json([report.to_dict() for report in reports])
+    else:
+        for report in reports:
+            print(report)
+    return OK if all(report.ok for report in reports) else FAILED
+
+
+def convert(
+    source: str,
+    target: str,
+    /,
+    *,
+    codec: str | None = None,
+    level: int = 1,
+    mode: int | None = None,
+    signed: bool | None = None,
+    readable: Annotated[bool, Parameter(negative="")] = False,
+    scheduler: str | None = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Convert a movie; the suffixes name the formats: .mrc, .mrcz, .zarr, .tif.
+
+    Parameters
+    ----------
+    source
+        MRC, MRCZ, TIFF, EER or Zarr.
+    target
+        .mrc (not compressed), .mrcz, .zarr or .tif. An existing file is replaced when the new one is whole.
+    codec
+        zstd, zlib, lz4, lz4hc, blosclz for .mrcz; auto, zstd, none for .zarr.
+    level
+        Compression level, 0 to 9.
+    mode
+        MRC mode of the target; by the dtype where not given.
+    signed
+        Read mode 0 as int8 (--signed) or uint8 (--no-signed).
+    readable
+        Take the whole frames of a truncated file.
+    scheduler
+        threads, local:N or tcp://host:port.
+    quiet
+        No progress bar.
+    as_json
+        Print what was written as JSON.
+    """
+    from mrczdask.execution.schedulers import use_scheduler
+    from mrczdask.io.convert import convert as convert_movie
+
+    with use_scheduler(scheduler):
+        written = convert_movie(
+            source,
+            target,
+            codec=codec,
+            level=level,
+            mode=mode,
+            progress=None if quiet else True,
+            signed=signed,
+            truncated="readable" if readable else "error",
+        )
+    size = _disk_size(target)
+    about = {"file": target, "shape": list(written.shape), "dtype": written.dtype.name, "bytes": size}
+    if as_json:
+        print_json(about)
+    else:
+        shape = " x ".join(map(str, written.shape))
+        print(f"{target}: {shape} {written.dtype}, {megabytes(size)}, {8 * size / written.size:.2f} bits/pixel")
+    return OK
+
+
+def _disk_size(path: str) -> int:
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def index(*files: str, sidecar: Annotated[bool, Parameter(negative="")] = False, as_json: AsJson = False) -> int:
+    """Add the frame index to MRCZ files: the Zarr v3 shard footer, or a sidecar beside each.
+
+    Parameters
+    ----------
+    files
+        Files or patterns.
+    sidecar
+        Write FILE.index.json and leave the file as it is.
+    as_json
+        Print a JSON list instead of text.
+    """
+    from mrczdask.io.index import frame_index, write_index
+    from mrczdask.io.session import expand_urls
+
+    done = []
+    for url in expand_urls(files):
+        written = write_index(url, sidecar=sidecar)
+        done.append({"file": url, "index": written, "frames": frame_index(url).sizes[schema.FRAME]})
+        if not as_json:
+            print(f"{written}: index of {done[-1]['frames']} frames")
+    if as_json:
+        print_json(done)
+    return OK
