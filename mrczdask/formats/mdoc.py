@@ -109,12 +109,11 @@ def _not_reading(_: logging.LogRecord) -> bool:
 
 
 def _lines(text: str | bytes) -> list[str]:
-    if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = text.decode("latin-1")
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text.replace("\x00", ""))]
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+    except UnicodeDecodeError:
+        decoded = str(text, "latin-1")  # type: ignore[arg-type]
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", decoded.replace("\x00", ""))]
     return [_SECTION.sub(r"[\1 = \2]", line) for line in lines if "=" in line]
 
 
@@ -140,9 +139,9 @@ def _validated(model: Any, lines: list[str], place: str, notes: list[str]) -> di
     """The values of a section; those that mdocfile refuses are left out, all of one try at once."""
     while lines:
         try:
-            values: dict[str, Any] = model.from_lines(lines).model_dump()
+            return dict(model.from_lines(lines))
         except ValueError as error:
-            faults = getattr(error, "errors", list)()
+            faults: list[Any] = getattr(error, "errors", list)()
             fields = {str(fault["loc"][0]) for fault in faults if fault["loc"]}
             keys = fields | {_ALIASES[field] for field in fields if field in _ALIASES}
             kept = [line for line in lines if line.strip("[]").split("=")[0].strip() not in keys]
@@ -150,8 +149,6 @@ def _validated(model: Any, lines: list[str], place: str, notes: list[str]) -> di
             if len(kept) == len(lines):
                 return {}
             lines = kept
-        else:
-            return values
     return {}
 
 
@@ -166,7 +163,9 @@ def _movie(common: Section, frame_set: Section, images: Sequence[Section], n_fra
         per_frame[schema.DOSE] = dose
     if images:
         # the ranges of FrameTSStartEndFrames count from a first frame that only the images themselves can tell
-        attrs["frame_tilt_angles_deg"] = [float(image["TiltAngle"]) for image in images if image.get("TiltAngle")]
+        attrs["frame_tilt_angles_deg"] = [
+            float(image["TiltAngle"]) for image in images if image.get("TiltAngle") is not None
+        ]
         notes.append("a tilt series in one movie: which frame has which tilt angle is not in the mdoc file")
     else:
         tilt = credible(schema.TILT, frame_set.get("TiltAngle"))
@@ -199,7 +198,8 @@ def _frame_dose(frame_set: Section, n_frames: int, notes: list[str]) -> NDArray[
             notes.append(f"FrameDosesAndNumber does not count {n_frames} frames: no dose along frame")
         return None
     total = accumulated_dose(each)
-    return None if total is None else total + (credible(schema.DOSE, frame_set.get("PriorRecordDose")) or 0.0)
+    before = credible(schema.DOSE, frame_set.get("PriorRecordDose")) or 0.0
+    return None if total is None else np.asarray(total + before, np.float64)
 
 
 def _series(common: Section, images: Sequence[Section], n_frames: int, notes: list[str]) -> Facts:

@@ -65,6 +65,8 @@ class MrcHeader:
     nsymbt: int = 0
     exttyp: str = ""
     nversion: int = 0
+    nint: int = 0
+    nreal: int = 0
     voltage_kv: float | None = None
     spherical_aberration_mm: float | None = None
     counts_per_electron: float | None = None
@@ -135,6 +137,8 @@ def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
         nsymbt=_nsymbt(rec),
         exttyp=_text(rec["exttyp"]),
         nversion=int(rec["nversion"]),
+        nint=int(rec["nint"]),
+        nreal=int(rec["nreal"]),
         packed_bytes=int(rec["packed_bytes"]),
         origin=_triple(rec["origin"]),
         has_map=bytes(rec["map"])[:3] == b"MAP",

@@ -26,6 +26,8 @@ _FIELDS: Final = (
     ("nsymbt", "i4", 92),
     ("exttyp", "S4", 104),
     ("nversion", "i4", 108),
+    ("nint", "i2", 128),
+    ("nreal", "i2", 130),
     ("voltage", "f4", 132),
     ("cs", "f4", 136),
     ("gain", "f4", 140),

@@ -23,6 +23,9 @@ from mrczdask.io.source import Source, is_wrapped, open_source
 Truncated = Literal["error", "readable"]
 SQUARE = 1e-4
 """Pixels whose sides differ by less are square: the header rounds to float32."""
+NOTES = "notes"
+"""Encoding key: what of the extended header could not be read, and why."""
+_ALONG_MOVIE = (schema.DOSE_RATE, schema.GAIN_REFERENCE)
 MAX_EXTENDED_READ = 256 << 20
 """A larger extended header is skipped: it holds no metadata that is read here."""
 
@@ -51,8 +54,10 @@ def _open(
         raise MrcFormatError("not one whole frame is in the file: it is truncated", frame=0, byte=header.data_offset)
     header = replace(header, shape=(len(table), *header.shape[1:]))
     raw = source.read_at(HEADER_BYTES, header.nsymbt) if header.nsymbt <= MAX_EXTENDED_READ else b""
-    extended = parse_extended_header(header.exttyp, raw, header.byte_order, len(table))
-    user, own = split_json(extended.metadata or {})
+    facts = parse_extended_header(
+        header.exttyp, raw, header.byte_order, len(table), nint=header.nint, nreal=header.nreal
+    )
+    user, own = split_json(facts.metadata or {})
     reader = MrcReader.of(
         url,
         header,
@@ -60,16 +65,21 @@ def _open(
         dtype=None if signed is not None else kept_dtype(own, header.stored),
         storage_options=storage_options,
     )
-    attrs = {**_attrs(header), **extended.attrs, **dict(own.get("attrs", {}))}
+    attrs = {**_attrs(header), **facts.attrs, **dict(own.get("attrs", {}))}
     if user:
         attrs[schema.METADATA] = user
-    coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in extended.per_frame.items()}
-    coords |= _slice_coords(header) | kept_coords(own, len(table))
+    coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in facts.per_frame.items()}
+    kept = kept_coords(own, len(table))
+    coords |= _slice_coords(header) | kept
     encoding = {
         schema.MRC_HEADER: header,
         schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
     }
-    return MovieFile(reader, coords, attrs, encoding, acquired=extended.acquired)
+    if facts.notes:
+        encoding[NOTES] = facts.notes
+    scalars = {name: coord[1][()] for name, coord in kept.items() if coord[0] == ()}
+    session = {**facts.session, **{name: scalars[name] for name in _ALONG_MOVIE if name in scalars}}
+    return MovieFile(reader, coords, attrs, encoding, scalars.get(schema.ACQUIRED, facts.acquired), session)
 
 
 def _attrs(header: MrcHeader) -> dict[str, Any]:
