@@ -16,6 +16,8 @@ from mrczdask.errors import MrcFormatError
 KEY: Final = "mrczdask"
 """Key beside the user's own, under which dtype, coordinates and attributes are kept."""
 _PAD: Final = 16
+_OF_THE_FILE: Final = (schema.MOVIE, schema.URL, schema.N_FRAMES)
+"""Coordinates that the new file gives itself."""
 
 
 def pack_json(movie: xr.DataArray, metadata: Mapping[str, Any] | None) -> bytes:
@@ -26,7 +28,9 @@ def pack_json(movie: xr.DataArray, metadata: Mapping[str, Any] | None) -> bytes:
         "dtype": movie.dtype.name,
         "attrs": {k: v for k, v in movie.attrs.items() if k != schema.METADATA},
         "coords": {
-            str(name): _coord(values) for name, values in movie.coords.items() if values.dims in ((), ("frame",))
+            str(name): _coord(values)
+            for name, values in movie.coords.items()
+            if values.dims in ((), (schema.FRAME,)) and name not in _OF_THE_FILE
         },
     }
     try:

@@ -146,4 +146,4 @@ def chunked(images: xr.DataArray, chunks: Chunks) -> xr.DataArray:
         wanted |= chunks
     elif chunks != "auto":
         wanted = dict.fromkeys(wanted, chunks)
-    return images.chunk(wanted, inline_array=False)
+    return images.copy(data=images.variable.chunk(wanted, inline_array=False).data)
