@@ -76,7 +76,7 @@ def parse_mdoc(text: str | bytes, n_frames: int) -> Facts:
     """
     lines = _lines(text)
     starts = [k for k, line in enumerate(lines) if _SECTION.match(line)]
-    ends = [*starts[1:], len(lines)]
+    ends = [*starts[1:], len(lines)][: len(starts)]
     notes: list[str] = []
     with _quiet():
         common = _read_global(lines[: starts[0] if starts else len(lines)], notes)
@@ -173,7 +173,7 @@ def _movie(common: Section, frame_set: Section, images: Sequence[Section], n_fra
             per_frame[schema.TILT] = np.full(n_frames, tilt)
         seconds = credible(schema.TIME, frame_set.get("ExposureTime"))
         if seconds:
-            per_frame[schema.TIME] = np.arange(n_frames) * (seconds / n_frames)
+            per_frame[schema.TIME] = np.linspace(0.0, seconds, n_frames, endpoint=False)
     return Facts(
         per_frame,
         attrs,
@@ -192,7 +192,7 @@ def _frame_dose(frame_set: Section, n_frames: int, notes: list[str]) -> NDArray[
     if pairs and None not in doses and min(counts) >= 0 and sum(counts) == n_frames:
         each = np.repeat(np.array(doses, np.float64), counts)
     elif whole is not None and frame_set.get("NumSubFrames") in (None, n_frames):
-        each = np.full(n_frames, whole / n_frames)
+        each = np.full(n_frames, whole / n_frames, np.float64)
     else:
         if pairs:
             notes.append(f"FrameDosesAndNumber does not count {n_frames} frames: no dose along frame")

@@ -15,6 +15,9 @@ from mrczdask.formats.extended_header import parse_extended_header
 from mrczdask.formats.fei_header import _MASKS, FEI_BYTES, FEI_FIELDS
 from mrczdask.formats.section_header import serialem_float
 
+# mrcfile 1.5 sets the dtype of an array, which numpy 2.5 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")
+
 MRCFILE_NAMES = {
     "timestamp": "Timestamp",
     "microscope": "Microscope type",
