@@ -78,6 +78,11 @@ class MrcReader:
         """Fill `out` with rows and columns of the frames, in the order given."""
         try:
             with open_source(self.url, self.storage_options) as source:
+                if self._is_straight(out, rows, cols):
+                    rooms = out.reshape(len(frames), -1).view(np.uint8)
+                    for _ in self._unpacked(source, frames, rows, rooms):
+                        pass
+                    return
                 for place, raw in self._unpacked(source, frames, rows):
                     out[place] = self._pixels(raw, rows.stop - rows.start)[:, cols]
         except MrcFormatError as error:
@@ -90,6 +95,13 @@ class MrcReader:
                 stacklevel=2,
             )
 
+    def _is_straight(self, out: NDArray[Any], rows: slice, cols: slice) -> bool:
+        """Whether whole frames unpack to just the bytes of `out`: no copy is needed."""
+        whole = rows.stop - rows.start == self.shape[1] and cols.stop - cols.start == self.shape[2]
+        byte = out.dtype.itemsize == self.stored.itemsize == 1  # uint8 and bool stored as int8 are the same bytes
+        same = (out.dtype == self.dtype == self.stored and self.stored.isnative or byte) and self.signed_known
+        return self.compressed and whole and same and out.flags.c_contiguous and not self.packed4
+
     def _pixels(self, raw: Any, n_rows: int) -> NDArray[Any]:
         if self.packed4:
             lines: NDArray[np.uint8] = np.frombuffer(raw, np.uint8).reshape(n_rows, self.line_bytes)
@@ -99,8 +111,10 @@ class MrcReader:
             return np.ascontiguousarray(view, dtype=np.float32).view(np.complex64)[..., 0]
         return view
 
-    def _unpacked(self, source: Source, frames: Sequence[int], rows: slice) -> Iterator[tuple[int, Any]]:
-        """(place in `out`, bytes of the rows) of each frame, in the order of the file."""
+    def _unpacked(
+        self, source: Source, frames: Sequence[int], rows: slice, rooms: NDArray[np.uint8] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """(place in `out`, bytes of the rows) of each frame, in the order of the file; unpacked into `rooms` if given."""
         order = sorted(range(len(frames)), key=lambda place: frames[place])
         first, last = rows.start * self.line_bytes, rows.stop * self.line_bytes
         if self.compressed and rows.stop - rows.start < self.shape[1]:
@@ -117,7 +131,8 @@ class MrcReader:
                         frame=frames[place],
                         byte=offset,
                     )
-                yield place, self._whole_frame(data, frames[place]) if self.compressed else data
+                room = None if rooms is None else rooms[place]
+                yield place, self._whole_frame(data, frames[place], room) if self.compressed else data
 
     def _range(self, frame: int, first: int, last: int) -> tuple[int, int]:
         offset = int(self.table.offsets[frame])
@@ -137,9 +152,10 @@ class MrcReader:
         if batch:
             yield batch
 
-    def _whole_frame(self, chunk: bytes, frame: int) -> NDArray[np.uint8]:
+    def _whole_frame(self, chunk: bytes, frame: int, room: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         self._check(chunk, frame)
-        return unpack(chunk, np.empty(self.shape[1] * self.line_bytes, np.uint8), frame, int(self.table.offsets[frame]))
+        room = np.empty(self.shape[1] * self.line_bytes, np.uint8) if room is None else room
+        return unpack(chunk, room, frame, int(self.table.offsets[frame]))
 
     def _check(self, head: bytes, frame: int) -> None:
         offset, length = int(self.table.offsets[frame]), int(self.table.lengths[frame])
