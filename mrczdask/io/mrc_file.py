@@ -71,7 +71,8 @@ def _open(
     coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in facts.per_frame.items()}
     kept = kept_coords(own, len(table))
     coords |= _slice_coords(header) | kept
-    encoding = {
+    encoding: dict[str, Any] = {
+        "source": url,
         schema.MRC_HEADER: header,
         schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
     }
