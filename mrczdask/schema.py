@@ -50,3 +50,5 @@ PROVENANCE: Final = "provenance"
 # Encoding keys
 MRC_HEADER: Final = "mrc_header"
 PREFERRED_CHUNKS: Final = "preferred_chunks"
+NOTES: Final = "notes"
+"""What of the metadata could not be read, and why: a tuple of sentences."""

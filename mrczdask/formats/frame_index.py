@@ -58,7 +58,9 @@ def parse_sidecar(raw: bytes) -> tuple[FrameTable, dict[str, Any]] | None:
         if document["mrczdask_index"] != _SIDECAR_VERSION:
             return None
         lengths = np.array(document["lengths"], np.uint64)
-        starts = np.concatenate([[0], np.cumsum(lengths[:-1])]).astype(np.uint64) + np.uint64(document["first"])
-        return FrameTable(starts, lengths), dict(document["file"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+        if lengths.ndim != 1:
+            return None
+        starts = np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths)])[: len(lengths)]
+        return FrameTable(starts + np.uint64(document["first"]), lengths), dict(document["file"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -16,7 +16,8 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.archive import open_archive, write_archive
 from mrczdask.io.movie import TIFF_SUFFIXES, open_movie
-from mrczdask.io.mrcz_writer import as_movie, write_mrcz
+from mrczdask.io.mrcz_plan import as_movie
+from mrczdask.io.mrcz_writer import write_mrcz
 
 RAW_SUFFIXES: Final = (".mrc", ".mrcs", ".map", ".st")
 COMPRESSED_SUFFIXES: Final = (".mrcz",)

@@ -54,27 +54,34 @@ def _sidecar(
     source: Source, header: MrcHeader, url: str, storage_options: Mapping[str, Any] | None
 ) -> FrameTable | None:
     """The frames by the sidecar, where there is one and it was made of this very file."""
+    table, fault = read_sidecar(source, header, url, storage_options)
+    if fault is not None:
+        warnings.warn(
+            f"{url}{SIDECAR_SUFFIX}: not used, {fault}; write it again with: mrczdask index {url} --sidecar",
+            StaleIndexWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def read_sidecar(
+    source: Source, header: MrcHeader, url: str, storage_options: Mapping[str, Any] | None
+) -> tuple[FrameTable | None, str | None]:
+    """(frames, None) by a sidecar, (None, why not) by one that is of no use, (None, None) where there is none."""
     if not is_remote(url) and not os.path.exists(local_path(url) + SIDECAR_SUFFIX):
-        return None
+        return None, None
     try:
         with open_source(url + SIDECAR_SUFFIX, storage_options) as beside:
             parsed = _parse_sidecar(beside.read_at(0, beside.size))
-    except FileNotFoundError:
-        return None
-    fault = "it cannot be read" if parsed is None else None
-    if parsed is not None:
-        table, fingerprint = parsed
-        fault = check_table(table, header, source.size)
-        if fingerprint != source.fingerprint:
-            fault = "the file has changed since"
-        if fault is None:
-            return table
-    warnings.warn(
-        f"{url}{SIDECAR_SUFFIX}: not used, {fault}; write it again with: mrczdask index {url} --sidecar",
-        StaleIndexWarning,
-        stacklevel=2,
-    )
-    return None
+    except (FileNotFoundError, PermissionError):  # a store that must not be listed answers 403 for what is not there
+        return None, None
+    if parsed is None:
+        return None, "it cannot be read"
+    table, fingerprint = parsed
+    if fingerprint != source.fingerprint:
+        return None, "the file has changed since"
+    fault = check_table(table, header, source.size)
+    return (table, None) if fault is None else (None, fault)
 
 
 def frame_index(url: str, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:

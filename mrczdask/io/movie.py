@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import xarray as xr
 from xarray.core import indexing
 
 from mrczdask import schema
+from mrczdask.formats.facts import Facts
 from mrczdask.io.backend import MovieArray
 from mrczdask.io.mrc_file import Truncated, open_mrc
 from mrczdask.io.reader import MovieFile
+from mrczdask.io.sidecar import read_sidecar
 from mrczdask.io.source import unwrapped_name
 
 TIFF_SUFFIXES: Final = (".tif", ".tiff", ".gtiff")
@@ -99,19 +102,36 @@ def open_file(
     truncated: str = "error",
     storage_options: Mapping[str, Any] | None = None,
 ) -> MovieFile:
-    """Open by suffix; everything that is not TIFF or EER is read as MRC, whatever it is called."""
+    """Open by suffix, and take in the mdoc beside the file; what is not TIFF or EER is read as MRC."""
     if truncated not in ("error", "readable"):
         raise ValueError(f'truncated={truncated!r}: give "error" or "readable"')
     name = unwrapped_name(url).lower()
     if name.endswith(TIFF_SUFFIXES):
         from mrczdask.io.tiff import open_tiff
 
-        return open_tiff(url, storage_options=storage_options)
-    if name.endswith(EER_SUFFIXES):
+        movie = open_tiff(url, storage_options=storage_options)
+    elif name.endswith(EER_SUFFIXES):
         from mrczdask.io.eer import open_eer
 
-        return open_eer(url, storage_options=storage_options)
-    return open_mrc(url, signed=signed, truncated=truncated, storage_options=storage_options)  # type: ignore[arg-type]
+        movie = open_eer(url, storage_options=storage_options)
+    else:
+        movie = open_mrc(url, signed=signed, truncated=truncated, storage_options=storage_options)  # type: ignore[arg-type]
+    return with_facts(movie, read_sidecar(url, movie.reader.shape[0], storage_options))
+
+
+def with_facts(movie: MovieFile, facts: Facts) -> MovieFile:
+    """Add what a file beside the movie says; what the movie says itself stands."""
+    encoding = dict(movie.encoding)
+    if facts.notes:
+        encoding[schema.NOTES] = (*encoding.get(schema.NOTES, ()), *facts.notes)
+    return replace(
+        movie,
+        coords={**{name: ((schema.FRAME,), values) for name, values in facts.per_frame.items()}, **movie.coords},
+        attrs={**facts.attrs, **movie.attrs},
+        encoding=encoding,
+        acquired=facts.acquired if movie.acquired is None else movie.acquired,
+        session={**facts.session, **movie.session},
+    )
 
 
 def movie_name(url: str) -> str:

@@ -23,8 +23,6 @@ from mrczdask.io.source import Source, is_wrapped, open_source
 Truncated = Literal["error", "readable"]
 SQUARE = 1e-4
 """Pixels whose sides differ by less are square: the header rounds to float32."""
-NOTES = "notes"
-"""Encoding key: what of the extended header could not be read, and why."""
 _ALONG_MOVIE = (schema.DOSE_RATE, schema.GAIN_REFERENCE)
 MAX_EXTENDED_READ = 256 << 20
 """A larger extended header is skipped: it holds no metadata that is read here."""
@@ -77,7 +75,7 @@ def _open(
         schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
     }
     if facts.notes:
-        encoding[NOTES] = facts.notes
+        encoding[schema.NOTES] = facts.notes
     scalars = {name: coord[1][()] for name, coord in kept.items() if coord[0] == ()}
     session = {**facts.session, **{name: scalars[name] for name in _ALONG_MOVIE if name in scalars}}
     return MovieFile(reader, coords, attrs, encoding, scalars.get(schema.ACQUIRED, facts.acquired), session)

@@ -95,11 +95,20 @@ class MrcReader:
                 stacklevel=2,
             )
 
+    def iter_frames(self, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Whole frames one after another, in rising order, from a file opened once; nothing is warned of."""
+        try:
+            with open_source(self.url, self.storage_options) as source:
+                for _, raw in self._unpacked(source, sorted(frames), slice(0, self.shape[1])):
+                    yield self._pixels(raw, self.shape[1])
+        except MrcFormatError as error:
+            raise error.at(self.url) from None
+
     def _is_straight(self, out: NDArray[Any], rows: slice, cols: slice) -> bool:
         """Whether whole frames unpack to just the bytes of `out`: no copy is needed."""
         whole = rows.stop - rows.start == self.shape[1] and cols.stop - cols.start == self.shape[2]
         byte = out.dtype.itemsize == self.stored.itemsize == 1  # uint8 and bool stored as int8 are the same bytes
-        same = (out.dtype == self.dtype == self.stored and self.stored.isnative or byte) and self.signed_known
+        same = ((out.dtype == self.dtype == self.stored and self.stored.isnative) or byte) and self.signed_known
         return self.compressed and whole and same and out.flags.c_contiguous and not self.packed4
 
     def _pixels(self, raw: Any, n_rows: int) -> NDArray[Any]:
@@ -114,7 +123,7 @@ class MrcReader:
     def _unpacked(
         self, source: Source, frames: Sequence[int], rows: slice, rooms: NDArray[np.uint8] | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """(place in `out`, bytes of the rows) of each frame, in the order of the file; unpacked into `rooms` if given."""
+        """(place in `out`, bytes of the rows) of each frame in the order of the file, unpacked into `rooms` if given."""
         order = sorted(range(len(frames)), key=lambda place: frames[place])
         first, last = rows.start * self.line_bytes, rows.stop * self.line_bytes
         if self.compressed and rows.stop - rows.start < self.shape[1]:

@@ -44,7 +44,7 @@ def block(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def fill_words(out: NDArray[np.uint32], first: int, c1: int, c2: int, c3: int, key: int) -> None:
+def fill_words(out: NDArray[np.uint32], first: int, c1: int, c2: int, c3: int, key: np.uint64) -> None:
     """Fill (LANES, n) with the words of the counters (first + b, c1, c2, c3): lanes apart, so that it vectorises."""
     k0, k1 = np.uint32(key), np.uint32(np.uint64(key) >> _HALF)
     w1, w2, w3 = np.uint32(c1), np.uint32(c2), np.uint32(c3)
@@ -55,7 +55,7 @@ def fill_words(out: NDArray[np.uint32], first: int, c1: int, c2: int, c3: int, k
 
 
 @njit(nogil=True, cache=True)
-def uniforms(count: int, c1: int, c2: int, key: int) -> NDArray[np.float64]:
+def uniforms(count: int, c1: int, c2: int, key: np.uint64) -> NDArray[np.float64]:
     """(count, 2) uniform numbers in (0, 1), of the counters (0 ... count - 1, c1, c2, 0)."""
     k0, k1 = np.uint32(key), np.uint32(np.uint64(key) >> _HALF)
     out = np.empty((count, 2))

@@ -181,3 +181,51 @@ def flat_counts(mean: float, key: int, frame: int, y0: int, x0: int, out: NDArra
 def image_counts(mean: NDArray[np.floating[Any]], key: int, frame: int, y0: int, x0: int, out: NDArray[Any]) -> None:
     """Fill (ny, nx) with counts of the means (ny, nx); the same counts as `flat_counts` where the means agree."""
     _image(mean, np.uint64(key), frame, y0, x0, mean_table(), limit_of(out.dtype), out)
+
+
+def add_counts(
+    extra: NDArray[np.floating[Any]],
+    at: tuple[NDArray[np.int64], NDArray[np.int64]],
+    mean: NDArray[np.floating[Any]],
+    keys: tuple[int, int],
+    frame: int,
+    y0: int,
+    x0: int,
+    out: NDArray[Any],
+) -> None:
+    """Add counts of the means `extra` at the pixels (y, x) of the frame to what `image_counts` gave, then clip.
+
+    `keys` are those of the image and of the added counts; `mean` and `out` begin at (y0, x0).
+    """
+    first, second = (np.uint64(key) for key in keys)
+    _add(extra, at[0], at[1], mean, first, second, frame, y0, x0, limit_of(out.dtype), out)
+
+
+@njit(nogil=True, cache=True)
+def _add(
+    extra: Any,
+    ys: NDArray[np.int64],
+    xs: NDArray[np.int64],
+    mean: Any,
+    first: np.uint64,
+    second: np.uint64,
+    frame: int,
+    y0: int,
+    x0: int,
+    limit: int,
+    out: Any,
+) -> None:
+    for k in range(extra.size):
+        y, x = ys[k], xs[k]
+        base = _count_at(np.float64(mean[y - y0, x - x0]), first, frame, y, x)
+        out[y - y0, x - x0] = min(base + _count_at(np.float64(extra[k]), second, frame, y, x), limit)
+
+
+@njit(nogil=True, cache=True)
+def _count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> int:
+    """The count of one pixel: what the kernels of whole images give there."""
+    k0, k1 = np.uint32(key), np.uint32(key >> _HALF)
+    w = block(np.uint32(x // LANES), np.uint32(y), np.uint32(frame), np.uint32(_DRAW_FIRST), k0, k1)
+    lane = x % LANES
+    word = w[0] if lane == 0 else w[1] if lane == 1 else w[2] if lane == 2 else w[3]
+    return np.int64(_one(mean, word, x, y, frame, k0, k1))

@@ -1,0 +1,305 @@
+"""The body of a PixelHistogram stream: from an array to bytes and back. docs/codecs.md specifies it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.codecs.container import (
+    Bytes,
+    Header,
+    as_written,
+    describe,
+    open_stream,
+    restore_simple,
+    seal,
+    simple,
+    varint,
+)
+from mrczdask.errors import CodecError
+from mrczdask.kernels import rans
+from mrczdask.kernels.bits import as_bytes, read_varints, token_bases, write_varints
+from mrczdask.kernels.histogram_classes import MAX_BINS, MAX_CLASSES, fine_bins, optimal_cuts, pixel_sums, token_histograms
+from mrczdask.kernels.pixel_symbols import (
+    DIRECT,
+    apply_patches,
+    choose_kind,
+    complete_table,
+    order_by_class,
+    pixels_of,
+    read_classes,
+    runs_of,
+    symbolise,
+    write_classes,
+)
+
+MAGIC: Final = b"MPXH"
+NAME: Final = "mrczdask.pixel_histogram"
+_FLAT, _PATTERNS = 0, 1
+_SAMPLE: Final = 1 << 20
+"""Pixels counted for the histograms of a chunk; more change the size by less than 0.1 %."""
+_FEWEST_PATTERNS: Final = 4
+_BLOCK_BYTES: Final = 1 << 18
+"""Rows are coded in blocks that stay in the second-level cache while the classes are gone through."""
+_FIELDS: Final = 10
+
+
+@dataclass(frozen=True)
+class Model:
+    """The classes of a chunk; an empty `class_of` means one class of all pixels."""
+
+    class_of: NDArray[np.uint8]
+    members: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    bases: NDArray[np.int64]
+    stored: NDArray[np.uint16]
+    """Frequencies of single pixels or tokens, as written."""
+    joint: NDArray[np.uint16]
+    """Frequencies of symbols."""
+
+
+def encode(array: Any, pattern_size: int | None) -> bytes:
+    """Encode an array; `pattern_size` pixels are one pattern (None: the last two axes)."""
+    pixels, header = describe(array)
+    if pattern_size is None:
+        pattern_size = math.prod(pixels.shape[-2:]) if pixels.ndim > 1 else pixels.size
+    if pixels.size and pixels.size % pattern_size:
+        raise CodecError(
+            f"{NAME}: a chunk of {pixels.shape} is not a whole number of patterns of {pattern_size} pixels: "
+            "give the pattern_shape that the chunks hold"
+        )
+    plain = simple(MAGIC, pixels, header)
+    if plain is not None:
+        return plain
+    body = _coded(pixels, pattern_size)
+    out = seal(MAGIC, header, *body) if body is not None else b""
+    if not out or len(out) > pixels.nbytes:
+        plain = simple(MAGIC, pixels, header, stored=True)
+        assert plain is not None
+        return plain
+    return out
+
+
+def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
+    """Body of a coded stream; None when the chunk is better stored."""
+    low = int(pixels.min()) % (1 << 8 * pixels.itemsize)
+    values = pixels.reshape(-1).view(f"u{pixels.itemsize}")
+    patterns = values.reshape(-1, pattern_size)
+    for sample in (_SAMPLE, values.size):
+        model = _fit(patterns, low, sample)
+        stack, tail = _stack(values, patterns, model)
+        block = _block_rows(stack)
+        order = order_by_class(model.class_of, model.members)
+        members = model.members if order.size else np.array([stack.shape[1]])
+        parts = symbolise(stack, low, block, order, members, model.kinds, model.bases, model.joint)
+        if parts[0]:
+            break
+    ok, symbols, extra, n_bits, patches = parts
+    if not ok:
+        return None
+    runs = runs_of(stack.shape[0], block, model.kinds, members)
+    states, words = rans.encode_runs(symbols, runs, model.joint)
+    side, patch_bytes = _side_information(model), _pack_patches(patches)
+    form = _PATTERNS if order.size else _FLAT
+    fields = (form, pattern_size, block, low, len(model.kinds), len(side), len(patches), len(patch_bytes), n_bits, words.size)
+    return [
+        b"".join(varint(int(n)) for n in fields),
+        side,
+        tail.astype(tail.dtype.newbyteorder("<")).tobytes(),
+        patch_bytes,
+        extra.astype("<u8", copy=False).tobytes(),
+        states.astype("<u4", copy=False).tobytes(),
+        words.astype("<u2", copy=False).tobytes(),
+    ]
+
+
+def _stack(values: NDArray[Any], patterns: NDArray[Any], model: Model) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows to code, a multiple of four, and the last pixels that do not fill one."""
+    if not model.class_of.size:
+        whole = values.size // 4 * 4
+        return values[:whole].reshape(4, -1), values[whole:]
+    missing = -len(patterns) % 4  # repeated patterns fill the last group; the decoder drops them
+    stack = np.concatenate([patterns, patterns[:1].repeat(missing, 0)]) if missing else patterns
+    return stack, values[:0]
+
+
+def _block_rows(stack: NDArray[Any]) -> int:
+    rows = _BLOCK_BYTES // max(stack.shape[1] * stack.itemsize, 1)
+    return min(max(rows // 4 * 4, 4), stack.shape[0])
+
+
+def _fit(patterns: NDArray[Any], low: int, sample: int) -> Model:
+    """Find the classes of pixels, and kind, base and table of each."""
+    n, size = patterns.shape
+    step = max(n * size // sample, 1)
+    if n >= _FEWEST_PATTERNS:
+        groups, n_bins = fine_bins(pixel_sums(patterns, low), MAX_BINS)
+        histograms = token_histograms(patterns, low, groups, np.zeros(n_bins, np.int64), step, True)
+        population = np.bincount(groups, minlength=n_bins)
+        cuts = optimal_cuts(histograms, population, n * size / histograms.sum())
+        if len(cuts) > 1:
+            class_of_bin = (np.searchsorted(cuts, np.arange(n_bins), "right") - 1).astype(np.uint8)
+            class_of = class_of_bin[groups]
+            return _tables(patterns, low, class_of, np.bincount(class_of), step)
+    flat = patterns.reshape(-1)
+    width = max(min(flat.size // 64, 4096), 1)
+    rows = flat[: flat.size // width * width].reshape(-1, width)
+    return _tables(rows, low, np.zeros(0, np.uint8), np.array([width]), step)
+
+
+def _tables(rows: NDArray[Any], low: int, class_of: Bytes, members: NDArray[np.int64], step: int) -> Model:
+    """Kind, base and table of given classes."""
+    n = len(members)
+    groups = class_of if class_of.size else np.zeros(rows.shape[1], np.uint8)
+    bases = np.zeros(n, np.int64)
+    tokens = token_histograms(rows, low, groups, bases, step, True)
+    bases = _lowest_offsets(tokens)
+    if bases.any():
+        tokens = token_histograms(rows, low, groups, bases, step, True)
+    direct = token_histograms(rows, low, groups, bases, step, False)
+    kinds = np.empty(n, np.int64)
+    stored, joint = np.empty((2, n, rans.ALPHABET), np.uint16)
+    for c in range(n):
+        kinds[c], stored[c], _ = choose_kind(direct[c], tokens[c])
+        complete_table(stored[c], kinds[c], joint[c])
+    return Model(class_of, members, kinds, bases, stored, joint)
+
+
+def _lowest_offsets(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Smallest offset that at most one pixel in 10 000 of each class is below."""
+    cumulative = np.cumsum(tokens, axis=1)
+    first = np.argmax(cumulative > 1e-4 * cumulative[:, -1:], axis=1)
+    return token_bases()[0].astype(np.int64)[first]
+
+
+def _side_information(model: Model) -> bytes:
+    """Kinds, bases and tables of the classes, and the map of classes."""
+    bits = write_classes(model.kinds, model.bases, model.stored)
+    if not model.class_of.size:
+        return bits.tobytes()
+    table = rans.normalise(np.bincount(model.class_of, minlength=rans.ALPHABET))
+    states, words = rans.encode_runs(model.class_of, np.array([[0, model.class_of.size]]), table[None])
+    packed = write_classes(np.array([DIRECT]), np.zeros(1, np.int64), table[None])
+    sizes = varint(len(bits)) + varint(len(packed))
+    return b"".join([sizes, bits.tobytes(), packed.tobytes(), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()])
+
+
+def _pack_patches(patches: NDArray[np.int64]) -> bytes:
+    """Distances from patch to patch, each followed by its offset."""
+    pairs = patches.copy()
+    pairs[1:, 0] -= patches[:-1, 0]
+    return write_varints(pairs.reshape(-1)).tobytes()
+
+
+def decode(stream: Any, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+    """Decode a stream; an array of another shape than `shape` is refused before memory is taken."""
+    header, body = open_stream(MAGIC, NAME, stream)
+    if shape is not None and header.shape != tuple(shape):
+        raise CodecError(f"{NAME}: the stream holds {header.shape}, the array's chunks are {tuple(shape)}")
+    pixels = restore_simple(header, body, NAME)
+    if pixels is None:
+        pixels = _decoded(header, body)
+    return as_written(pixels, header)
+
+
+def _corrupt(what: str) -> CodecError:
+    return CodecError(f"{NAME}: the chunk is corrupt: {what}")
+
+
+class _Cutter:
+    """Takes the parts of a body one after the other, never past its end."""
+
+    def __init__(self, body: memoryview):
+        self.left = as_bytes(body)
+
+    def take(self, count: int, dtype: str = "u1") -> NDArray[Any]:
+        nbytes = count * np.dtype(dtype).itemsize
+        if nbytes > self.left.size:
+            raise _corrupt(f"{nbytes} bytes announced, {self.left.size} left")
+        part, self.left = self.left[:nbytes], self.left[nbytes:]
+        return np.frombuffer(part.tobytes(), np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+
+    def varints(self, count: int) -> list[int]:
+        numbers, at = read_varints(self.left, 0, count)
+        if at < 0:
+            raise _corrupt("its lengths")
+        self.left = self.left[at:]
+        return [int(n) for n in numbers]
+
+
+def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
+    """Pixels of a coded body, C order."""
+    cut = _Cutter(body)
+    form, size, block, low, n_classes, n_side, n_patches, n_patch_bytes, n_bits, n_words = cut.varints(_FIELDS)
+    dtype = np.dtype(f"u{header.dtype.itemsize}")
+    n_patterns = header.size // size if size and header.size % size == 0 else 0
+    if form > _PATTERNS or not n_patterns or not 1 <= n_classes <= MAX_CLASSES or low >> 8 * dtype.itemsize:
+        raise _corrupt("its layout")
+    if form == _FLAT:
+        rows, columns, n_tail = 4, header.size // 4, header.size % 4
+    else:
+        rows, columns, n_tail = -(-n_patterns // 4) * 4, size, 0
+    if block % 4 or not 4 <= block <= rows or (form == _FLAT and n_classes > 1) or rows > 2 * n_patterns > 4:
+        raise _corrupt("its blocks")
+    classes = _read_side(cut.take(n_side), n_classes, columns, form)
+    tail = cut.take(n_tail, dtype.str)
+    patches, at = read_varints(cut.take(n_patch_bytes), 0, 2 * n_patches)
+    if at != n_patch_bytes:
+        raise _corrupt("its patches")
+    extra = np.append(cut.take((n_bits + 63) // 64, "u8"), np.uint64(0))
+    states = cut.take(rans.LANES, "u4")
+    words = np.append(cut.take(n_words, "u2"), np.zeros(rans.LANES, np.uint16))
+    if cut.left.size:
+        raise _corrupt(f"{cut.left.size} bytes too many")
+    values = np.empty(max(rows * columns + n_tail, header.size), dtype)
+    values[rows * columns : header.size] = tail
+    stack = values[: rows * columns].reshape(rows, columns)
+    _fill(stack, low, block, classes, states, words, extra, n_bits)
+    if not apply_patches(values[: rows * columns], low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)):
+        raise _corrupt("its patches")
+    return values[: header.size].view(header.dtype).reshape(header.shape)
+
+
+def _fill(stack, low, block, classes, states, words, extra, n_bits):
+    runs = runs_of(stack.shape[0], block, classes.kinds, classes.members)
+    symbols = np.empty(int(runs[:, 1].sum()), np.uint8)
+    if not rans.decode_runs(states, words, runs, rans.decoding_table(classes.joint), symbols):
+        raise _corrupt("its symbols")
+    order = order_by_class(classes.class_of, classes.members)
+    if not pixels_of(symbols, stack, low, block, order, classes.members, classes.kinds, classes.bases, extra, n_bits):
+        raise _corrupt("its extra bits")
+
+
+def _read_side(side: Bytes, n_classes: int, columns: int, form: int) -> Model:
+    """Classes and their map."""
+    kinds, bases = np.empty((2, n_classes), np.int64)
+    joint = np.empty((n_classes, rans.ALPHABET), np.uint16)
+    class_of = np.zeros(0, np.uint8)
+    bits, members = side, np.array([columns])
+    if form == _PATTERNS:
+        cut = _Cutter(memoryview(side))
+        n_bits, n_table = cut.varints(2)
+        bits = cut.take(n_bits)
+        class_of = _read_map(cut, cut.take(n_table), columns, n_classes)
+        members = np.bincount(class_of, minlength=n_classes)
+    if not read_classes(bits, kinds, bases, joint):
+        raise _corrupt("its tables")
+    return Model(class_of, members, kinds, bases, joint, joint)
+
+
+def _read_map(cut: _Cutter, packed: Bytes, columns: int, n_classes: int) -> Bytes:
+    kinds, bases = np.empty((2, 1), np.int64)
+    table = np.empty((1, rans.ALPHABET), np.uint16)
+    class_of = np.empty(columns, np.uint8)
+    if not read_classes(packed, kinds, bases, table) or table[0, n_classes:].any():
+        raise _corrupt("its map of classes")
+    states = cut.take(rans.LANES, "u4")
+    words = np.append(cut.take(cut.left.size // 2, "u2"), np.zeros(rans.LANES, np.uint16))
+    whole = np.array([[0, columns]])
+    if cut.left.size or not rans.decode_runs(states, words, whole, rans.decoding_table(table), class_of):
+        raise _corrupt("its map of classes")
+    return class_of

@@ -1,0 +1,365 @@
+"""TIFF movies: pages to frames and back, through tifffile and imagecodecs.
+
+Rows of a TIFF run from the top down, those of an MRC from the bottom up. Nothing is turned over while reading: the
+attribute `origin` says which it is. Writing follows the convention of the format, as IMOD, RELION and MotionCor2 do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import DTypeLike, NDArray
+
+import mrczdask
+from mrczdask import schema
+from mrczdask.errors import MrcFormatError
+from mrczdask.execution.schedulers import n_threads
+from mrczdask.formats.facts import credible, datetime64
+from mrczdask.io.backend import preferred_chunks
+from mrczdask.io.json_header import kept_coords, pack_json, split_json
+from mrczdask.io.reader import MovieFile
+from mrczdask.io.sidecar import read_sidecar
+from mrczdask.io.source import Source, is_wrapped, open_source
+from mrczdask.io.tiff_file import (
+    Segments,
+    check_segments,
+    faults,
+    find_segments,
+    open_tiff_file,
+    read_batches,
+    tifffile_module,
+)
+from mrczdask.io.write import create_file
+
+UPPER: Final = "upper"
+LOWER: Final = "lower"
+MAX_PIXEL_ANGSTROM: Final = 1e4
+"""A larger pixel comes from the 72 dots an inch that writers put where they know nothing."""
+ANGSTROM_PER_UNIT: Final[Mapping[str, float]] = {
+    "a": 1.0,
+    "å": 1.0,
+    "angstrom": 1.0,
+    "pm": 1e-2,
+    "nm": 10.0,
+    "nanometer": 10.0,
+    "um": 1e4,
+    "µm": 1e4,
+    "μm": 1e4,
+    "micron": 1e4,
+}
+"""Units of the pixel size in ImageJ's description."""
+ANGSTROM_PER_CM: Final = 1e8
+ANGSTROM_PER_INCH: Final = 2.54e8
+
+STRIP_BYTES: Final = 256 << 10
+"""Strips of this size compress like whole frames and let a selection of rows read few of them."""
+CLASSIC_BYTES: Final = 2**32 - 2**25
+"""A classic TIFF ends at 4 GiB; directories need a little of it."""
+WORST_RATIO: Final = {"none": 1.001, "lzw": 1.5, "zlib": 1.01}
+"""Most that a codec can make of incompressible pixels."""
+
+Compression = Literal["lzw", "zlib", "none"]
+
+
+@dataclass(frozen=True)
+class TiffReader:
+    """Reads frames of one TIFF file; see `FrameReader`."""
+
+    url: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    segments: Segments = field(repr=False)
+    keyframe: int = 0
+    rows_per_segment: int = 0
+    across: int = 1
+    stored: np.dtype[Any] | None = None
+    """Dtype of plain pixels that follow each other, of which any rows are read; None: strips and tiles are decoded."""
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        """Fill `out` with rows and columns of the frames; only the strips that hold them are read."""
+        if self.stored is not None:
+            self._read_plain(out, frames, rows, cols)
+            return
+        first = rows.start // self.rows_per_segment * self.across
+        last = -(-rows.stop // self.rows_per_segment) * self.across
+        wanted = range(first, last)
+        with open_tiff_file(self.url, self.storage_options) as (tif, source):
+            keyframe = tif.pages[self.keyframe]
+            for place, parts in read_batches(source, self.segments, frames, wanted):
+                for segment, data in zip(wanted, parts, strict=True):
+                    self._decode(keyframe, out[place], data, frames[place], segment, rows, cols)
+
+    def _read_plain(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        assert self.stored is not None
+        line = self.shape[2] * self.stored.itemsize
+        starts = self.segments.offsets[list(frames), 0] + rows.start * line
+        size = (rows.stop - rows.start) * line
+        with faults(self.url), open_source(self.url, self.storage_options) as source:
+            plain = Segments(starts[:, None], np.full((len(starts), 1), size, np.int64))
+            for place, (data,) in read_batches(source, plain, range(len(starts)), (0,)):
+                out[place] = np.frombuffer(data, self.stored).reshape(-1, self.shape[2])[:, cols]
+
+    def _decode(
+        self, keyframe: Any, out: NDArray[Any], data: bytes, frame: int, segment: int, rows: slice, cols: slice
+    ) -> None:
+        """One strip or tile to its place in the rows and columns asked for."""
+        offset = int(self.segments.offsets[frame, segment])
+        with faults(self.url, f"page {frame}, strip {segment}", frame, offset):
+            pixels, (_, _, top, left, _), shape = keyframe.decode(data, segment, jpegtables=keyframe.jpegtables)
+            pixels = pixels.reshape(shape)[0, :, :, 0]
+        bottom = min(top + shape[1], rows.stop)
+        right = min(left + shape[2], cols.stop)
+        y, x = max(top, rows.start), max(left, cols.start)
+        if y < bottom and x < right:
+            part = pixels[y - top : bottom - top, x - left : right - left]
+            out[y - rows.start : bottom - rows.start, x - cols.start : right - cols.start] = part
+
+
+def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> MovieFile:
+    """Open a TIFF movie without reading a pixel.
+
+    Parameters
+    ----------
+    url : str
+        A multi-page TIFF or BigTIFF of gray pages that are alike, local or at any url fsspec knows.
+    storage_options : mapping, optional
+        For the fsspec file system.
+
+    Returns
+    -------
+    MovieFile
+        Attributes: `origin` ("upper"), `pixel_size_angstrom` where the resolution tags hold one, and what an `.mdoc`
+        file beside it says.
+
+    Raises
+    ------
+    MrcFormatError
+        No TIFF, a truncated one, or pages that are no frames of one movie.
+    MissingExtraError
+        tifffile or imagecodecs is not installed.
+    """
+    with open_tiff_file(url, storage_options) as (tif, source):
+        pages = [page for page in tif.pages if not page.is_reduced]
+        if not pages:
+            raise MrcFormatError("the file has no page: it is truncated")
+        _check_gray(pages[0])
+        reader = _reader(tif, pages, source, url, storage_options)
+        attrs, acquired = _tag_attrs(tif, pages[0]), pages[0].datetime
+        user, own = split_json(_document(pages[0].description))
+        notes = _notes(pages[0])
+    beside = read_sidecar(url, reader.shape[0], storage_options)
+    attrs |= beside.attrs | dict(own.get("attrs", {})) | ({schema.METADATA: user} if user else {})
+    coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in beside.per_frame.items()}
+    coords |= kept_coords(own, reader.shape[0])
+    encoding: dict[str, Any] = {
+        schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
+    }
+    if notes + beside.notes:
+        encoding["notes"] = notes + beside.notes
+    when = beside.acquired if beside.acquired is not None or acquired is None else datetime64(acquired)
+    return MovieFile(reader, coords, attrs, encoding, when, beside.session)
+
+
+def _check_gray(page: Any) -> None:
+    if page.samplesperpixel != 1 or page.imagedepth != 1:
+        raise MrcFormatError(f"page {page.index} has {page.samplesperpixel} samples a pixel: a movie has one")
+    if page.dtype is None or page.dtype.kind not in "buifc" or min(page.imagewidth, page.imagelength) < 1:
+        raise MrcFormatError(
+            f"page {page.index} has {page.bitspersample}-bit samples of format {page.sampleformat} in "
+            f"{page.imagelength} x {page.imagewidth} pixels: not an image that is read here"
+        )
+
+
+def _reader(
+    tif: Any, pages: Sequence[Any], source: Source, url: str, storage_options: Mapping[str, Any] | None
+) -> TiffReader:
+    page = pages[0]
+    plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
+    plain = plain and page.bitspersample == page.dtype.itemsize * 8
+    stored = np.dtype(page.dtype).newbyteorder(tif.byteorder) if plain else None
+    segments = _stacked(tif, page, source.size) if plain and len(pages) == 1 else None
+    if segments is None:
+        segments = find_segments(pages, source.size, tif)
+    if stored is not None:
+        frame_bytes = page.imagelength * page.imagewidth * stored.itemsize
+        if segments.contiguous and bool((segments.counts.sum(axis=1) >= frame_bytes).all()):
+            segments = Segments(segments.offsets[:, :1], np.full((len(segments), 1), frame_bytes, np.int64))
+        else:
+            stored = None
+    return TiffReader(
+        url=url,
+        shape=(len(segments), int(page.imagelength), int(page.imagewidth)),
+        dtype=np.dtype(page.dtype).newbyteorder("="),
+        segments=segments,
+        keyframe=int(page.index),
+        rows_per_segment=int(page.tilelength if page.is_tiled else page.rowsperstrip),
+        across=-(-int(page.imagewidth) // int(page.tilewidth)) if page.is_tiled else 1,
+        stored=stored,
+        storage_options=storage_options,
+    )
+
+
+def _stacked(tif: Any, page: Any, size: int) -> Segments | None:
+    """Frames behind one directory, as ImageJ writes stacks of more than 4 GB; None where there is only one."""
+    series = tif.series[0]
+    n = int(np.prod(series.shape[:-2]))
+    if n < 2 or series.dataoffset is None or tuple(series.shape[-2:]) != (page.imagelength, page.imagewidth):
+        return None
+    frame_bytes = page.imagelength * page.imagewidth * page.dtype.itemsize
+    offsets = series.dataoffset + frame_bytes * np.arange(n, dtype=np.int64)
+    segments = Segments(offsets[:, None], np.full((n, 1), frame_bytes, np.int64))
+    check_segments(segments, size, frame_bytes, range(n))
+    return segments
+
+
+def _tag_attrs(tif: Any, page: Any) -> dict[str, Any]:
+    attrs: dict[str, Any] = {schema.ORIGIN: UPPER}
+    sizes = [_pixel_angstrom(tif, page, code) for code in ("XResolution", "YResolution")]
+    if None not in sizes:
+        x, y = sizes
+        attrs[schema.PIXEL_SIZE] = x if x == y else [x, y]
+    return attrs
+
+
+def _pixel_angstrom(tif: Any, page: Any, name: str) -> float | None:
+    """Pixel size from a resolution tag; ImageJ writes its unit in the description."""
+    value = page.tags.valueof(name)
+    try:
+        resolution = value[0] / value[1]
+    except (TypeError, ZeroDivisionError, IndexError):
+        return None
+    unit = str((tif.imagej_metadata or {}).get("unit", "")).lower() if tif.is_imagej else ""
+    if tif.is_imagej:
+        scale = ANGSTROM_PER_UNIT.get(unit.replace("\\u00b5", "µ").replace("\\u00c5", "å"))
+    else:
+        scale = {2: ANGSTROM_PER_INCH, 3: ANGSTROM_PER_CM}.get(int(page.resolutionunit or 0))
+    if scale is None or resolution <= 0:
+        return None
+    size = credible(schema.PIXEL_SIZE, scale / resolution)
+    return float(f"{size:.6g}") if size is not None and size < MAX_PIXEL_ANGSTROM else None
+
+
+def _notes(page: Any) -> tuple[str, ...]:
+    orientation = page.tags.valueof("Orientation")
+    if orientation in (None, 1):
+        return ()
+    return (f"the Orientation tag is {int(orientation)}: not applied, as by other programs",)
+
+
+def _document(description: str) -> dict[str, Any]:
+    """The JSON that `write_tiff` puts into the description; nothing for other writers."""
+    try:
+        document = json.loads(description) if description.startswith("{") else {}
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) and "mrczdask" in document else {}
+
+
+def write_tiff(
+    images: Iterable[NDArray[Any]],
+    url: str | os.PathLike[str],
+    *,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    attrs: Mapping[str, Any] | None = None,
+    coords: Mapping[Any, Any] | None = None,
+    compression: Compression | None = None,
+    origin: Literal["upper", "lower"] = "upper",
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a movie as a TIFF, one page a frame, as the frames come: one frame is in memory.
+
+    Parameters
+    ----------
+    images : iterable of numpy.ndarray, (y, x)
+        The frames in order.
+    url : str or path
+        The file, local or in an object store; it appears under this name only when it is whole.
+    shape : sequence of int
+        (frame, y, x).
+    dtype : dtype
+        Of the pixels; bool is written as uint8.
+    attrs, coords : mapping, optional
+        Attributes and coordinates of the DataArray. The pixel size goes to the resolution tags, all of them to the
+        JSON description, from which they are read back.
+    compression : {"lzw", "zlib", "none"}, optional
+        Default: lzw for integers of 8 and 16 bits, zlib for others. IMOD, RELION and MotionCor2 read all three.
+    origin : {"upper", "lower"}
+        Where the first row of the file lies. "upper" is the convention of TIFF: the rows of a movie whose attribute
+        `origin` is "lower" (any MRC) are written last first, so that other programs see the image the right way up
+        and gain references keep fitting. "lower" writes the rows of such a movie as they are.
+    storage_options : mapping, optional
+        For the fsspec file system.
+
+    Raises
+    ------
+    MrcFormatError
+        Frames of another shape, too few or too many of them, or a dtype that TIFF does not have.
+    MissingExtraError
+        tifffile or imagecodecs is not installed.
+
+    Notes
+    -----
+    BigTIFF is used where the pixels could exceed 4 GiB.
+    """
+    tifffile = tifffile_module()
+    n, ny, nx = (int(size) for size in shape)
+    pixel = np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype).newbyteorder("=")
+    if pixel.kind not in "uifc":
+        raise MrcFormatError(f"TIFF has no pixels of {pixel}: convert with .astype()", url=os.fspath(url))
+    if origin not in (UPPER, LOWER):
+        raise ValueError(f'origin={origin!r}: give "upper" or "lower"')
+    came_from = (attrs or {}).get(schema.ORIGIN, UPPER)
+    codec = compression or ("lzw" if pixel.kind in "ui" and pixel.itemsize <= 2 else "zlib")
+    kept = {**(attrs or {}), schema.ORIGIN: origin}
+    options = {
+        "photometric": "minisblack",
+        "compression": None if codec == "none" else codec,
+        "rowsperstrip": min(max(STRIP_BYTES // (nx * pixel.itemsize), 1), ny),
+        "metadata": None,
+        "contiguous": False,
+        "maxworkers": n_threads(),
+        "software": f"mrczdask {mrczdask.__version__}",
+        **_resolution(kept.get(schema.PIXEL_SIZE)),
+    }
+    big = n * ny * nx * pixel.itemsize * WORST_RATIO[codec] > CLASSIC_BYTES
+    frames = _checked(images, (n, ny, nx), pixel, flip=came_from != origin)
+    with create_file(os.fspath(url), storage_options) as file, tifffile.TiffWriter(file, bigtiff=big) as tif:
+        for k, frame in enumerate(frames):
+            tif.write(frame, description=_description(shape, dtype, kept, coords) if k == 0 else None, **options)
+
+
+def _checked(
+    images: Iterable[NDArray[Any]], shape: tuple[int, int, int], dtype: np.dtype[Any], *, flip: bool
+) -> Iterator[NDArray[Any]]:
+    """The frames in native byte order and the row order of the file; an error if they are not as many as said."""
+    count = 0
+    for image in images:
+        count += 1
+        if image.shape != shape[1:] or count > shape[0]:
+            raise MrcFormatError(f"image {count - 1} is {image.shape}: {shape[0]} of {shape[1:]} were to come")
+        yield np.ascontiguousarray(image[::-1] if flip else image, dtype=dtype)
+    if count != shape[0]:
+        raise MrcFormatError(f"{count} images came, {shape[0]} were to come")
+
+
+def _resolution(pixel_size: Any) -> dict[str, Any]:
+    if pixel_size is None:
+        return {}
+    x, y = (ANGSTROM_PER_CM / float(size) for size in np.broadcast_to(np.ravel(pixel_size)[:2], 2))
+    return {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
+
+
+def _description(
+    shape: Sequence[int], dtype: DTypeLike, attrs: Mapping[str, Any], coords: Mapping[Any, Any] | None
+) -> bytes:
+    """Attributes and coordinates as the JSON that MRCZ files of this package carry too."""
+    nothing = np.broadcast_to(np.zeros((), dtype), tuple(shape))
+    return pack_json(xr.DataArray(nothing, dims=schema.MOVIE_DIMS, coords=coords, attrs=dict(attrs)), None)

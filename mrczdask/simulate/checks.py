@@ -1,0 +1,35 @@
+"""Checks of parameters: one line that names the parameter, the fault and the range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+DTYPES: Final = ("uint8", "int8", "uint16", "int16", "float32")
+
+
+def check_range(owner: str, values: Mapping[str, Any], low: float, high: float = math.inf) -> None:
+    """Refuse what is no number in [low, high]; infinity only where high is infinite is refused too."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float | np.number) and math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"{owner}: {name}={value!r}: give a number from {low:g} to {high:g}")
+
+
+def checked_shape(shape: Sequence[int], kinds: Mapping[int, str]) -> tuple[int, ...]:
+    """The shape as integers, or an error that says what is wanted."""
+    sizes = tuple(int(n) for n in shape)
+    if len(sizes) not in kinds or min(sizes) < 1:
+        raise ValueError(f"shape={tuple(shape)}: give {' or '.join(kinds.values())}, all at least 1")
+    return sizes
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """One of DTYPES."""
+    kind = np.dtype(dtype)
+    if kind.name not in DTYPES:
+        raise ValueError(f"dtype={kind.name}: a simulated movie is one of {', '.join(DTYPES)}")
+    return kind
