@@ -17,6 +17,7 @@ _MODULE_OF = {
     "open_session": "mrczdask.io.session",
     "write_mrcz": "mrczdask.io.mrcz_writer",
     "frame_index": "mrczdask.io.index",
+    "validate": "mrczdask.io.validate",
     "write_archive": "mrczdask.io.archive",
     "open_archive": "mrczdask.io.archive",
     "show_versions": "mrczdask.versions",

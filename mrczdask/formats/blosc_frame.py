@@ -16,13 +16,15 @@ MAX_FRAME_BYTES: Final = 2_147_483_631
 """Blosc's limit for one buffer: 2**31 - 1 - 16."""
 
 BLOSC1, BLOSC2 = 2, 5
-_VERSIONS: Final = (1, BLOSC1, 3, 4, BLOSC2)
+VERSIONS: Final = (1, BLOSC1, 3, 4, BLOSC2)
 
 SHUFFLE: Final = 0x01
 MEMCPY: Final = 0x02
 BITSHUFFLE: Final = 0x04
 DONT_SPLIT: Final = 0x10
 _CODEC_NAMES: Final = ("blosclz", "lz4", "snappy", "zlib", "zstd")
+DECODED: Final = ("blosclz", "lz4", "zlib", "zstd")
+"""Codecs that Blosc as it is published for Python has."""
 _HEADER: Final = struct.Struct("<4B3I")
 
 
@@ -49,7 +51,7 @@ class ChunkHeader:
     @property
     def codec(self) -> str:
         number = self.flags >> 5
-        return _CODEC_NAMES[number] if number < len(_CODEC_NAMES) else f"codec {number}"
+        return _CODEC_NAMES[number] if number < len(_CODEC_NAMES) else f"Blosc codec {number}"
 
     @property
     def filter(self) -> str:
@@ -70,7 +72,7 @@ def check_chunk_header(header: ChunkHeader, *, nbytes: int, room: int, frame: in
     def fault(problem: str) -> MrcFormatError:
         return MrcFormatError(problem, frame=frame, byte=byte)
 
-    if header.version not in _VERSIONS:
+    if header.version not in VERSIONS:
         raise fault(f"Blosc version byte is {header.version}: no Blosc chunk begins here, the file is corrupt")
     if header.nbytes != nbytes:
         raise fault(f"the chunk unpacks to {header.nbytes} bytes, a frame has {nbytes}: the file is corrupt")

@@ -170,7 +170,9 @@ FAULTS: Final[Mapping[str, Fault]] = {
         "warning", "{note}: python-mrcz cannot open the file", "write_mrcz(open_movie(file), copy, metadata=...)"
     ),
     # chunks
-    "compressor": Fault("error", "{problem}", "convert the file with python-mrcz >= 0.6", "python-mrcz 0.6 with blosc2"),
+    "compressor": Fault(
+        "error", "{problem}", "convert the file with python-mrcz >= 0.6", "python-mrcz 0.6 with blosc2"
+    ),
     "header-lie": Fault("error", "{problem}", _FROM_SOURCE),
     "dropped-frames": Fault(
         "error",

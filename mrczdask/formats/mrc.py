@@ -148,7 +148,9 @@ def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
         m=(int(rec["m"][0]), int(rec["m"][1]), int(rec["m"][2])),
     )
     header = replace(header, slices=_slices(header), pixel_size=_pixel_size(rec, header), **_optics(rec, version))
-    return header if mode or packed0 else _with_sign(header, rec, signed)
+    if packed0:
+        return replace(header, stored=fields.MODE_DTYPES[fields.PACKED4])
+    return header if mode else _with_sign(header, rec, signed)
 
 
 def _byte_order(raw: bytes) -> ByteOrder:

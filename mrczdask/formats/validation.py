@@ -208,7 +208,9 @@ def check_trailing(header: MrcHeader, table: FrameTable, tail: bytes, size: int)
         return
     own = parse_footer(tail[-footer_bytes(len(table)) :]) if trailing >= footer_bytes(len(table)) else None
     if own is not None:
-        why = check_table(own, header, size) or ("" if trailing == footer_bytes(len(table)) else "bytes stand before it")
+        why = check_table(own, header, size) or (
+            "" if trailing == footer_bytes(len(table)) else "bytes stand before it"
+        )
         if why or (own.offsets != table.offsets).any():
             yield find("footer-stale", byte=table.end, listed=len(own), why=why or "its frames are others")
         return

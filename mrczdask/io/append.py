@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import xarray as xr
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.execution.progress import Progress
+from mrczdask.formats.extended_header import parse_extended_header
 from mrczdask.formats.frame_index import pack_footer
 from mrczdask.formats.mrc import MrcHeader, parse_header
 from mrczdask.formats.mrc_fields import HEADER_BYTES
 from mrczdask.formats.mrcz import FrameTable, ReadRanges, raw_table, walk_chunks
 from mrczdask.io.encode import Encoding, choose_blosc
+from mrczdask.io.json_header import kept_dtype, split_json
 from mrczdask.io.mrcz_plan import INT8_MAX, encoded_frames, in_uint16, sample_frames, table_of
-from mrczdask.io.source import is_remote, local_path, open_source
+from mrczdask.io.source import is_remote, is_wrapped, local_path, open_source
 
 
 def append_movie(
@@ -29,6 +31,8 @@ def append_movie(
     progress: Progress,
 ) -> None:
     """Write behind the last frame, sync, and only then patch NZ."""
+    if is_wrapped(url):
+        raise MrcFormatError("a file in a compressed wrapper is not appended to: unpack it first", url=url)
     if is_remote(url):
         raise MrcFormatError("append works on local files: write a new file, or append before the upload", url=url)
     path = local_path(url)
@@ -37,7 +41,8 @@ def append_movie(
         header = parse_header(raw)
         table = _existing_table(header, source.size, source.read_ranges)
         footer = source.read_at(table.end, source.size - table.end)
-    plan = _fitted(header, frames, plan, url)
+        facts = parse_extended_header(header.exttyp, source.read_at(HEADER_BYTES, header.nsymbt), "<", len(table))
+    plan = _fitted(header, kept_dtype(split_json(facts.metadata or {})[1], header.stored), frames, plan, url)
     encoding = choose_blosc(sample_frames(frames), plan, shuffle, blocksize) if plan.codec else plan
     with open(path, "r+b") as file:
         try:
@@ -79,7 +84,7 @@ def _existing_table(header: MrcHeader, size: int, read: ReadRanges) -> FrameTabl
     return walk_chunks(header, size, read) if header.layout == "blosc" else raw_table(header, size)
 
 
-def _fitted(header: MrcHeader, frames: xr.DataArray, plan: Encoding, url: str) -> Encoding:
+def _fitted(header: MrcHeader, kept: np.dtype[Any] | None, frames: xr.DataArray, plan: Encoding, url: str) -> Encoding:
     """The encoding of the file as it is, if the new frames fit into it."""
     if header.byte_order != "<" or header.mrcz_version is None:
         raise MrcFormatError("append needs a little-endian file labelled MRCZ: write a new file", url=url)
@@ -90,6 +95,8 @@ def _fitted(header: MrcHeader, frames: xr.DataArray, plan: Encoding, url: str) -
     widened = frames.dtype == np.uint8 and header.mode == 6
     if header.mode != plan.mode and not widened:
         raise MrcFormatError(f"the file is of mode {header.mode}, these frames are of mode {plan.mode}", url=url)
+    if kept is not None and not np.can_cast(frames.dtype, kept):
+        raise MrcFormatError(f"the file is read as {kept}, which does not hold every {frames.dtype}", url=url)
     plan = in_uint16(plan) if widened else plan
     if bool(header.compressor) != (plan.codec is not None):
         said = "compressed" if header.compressor else "not compressed"

@@ -74,7 +74,7 @@ def _span(key: Any, size: int) -> tuple[slice, slice | NDArray[np.intp]]:
     if not chosen:
         return slice(0, 0), slice(None)
     first, last = min(chosen), max(chosen) + 1
-    if last - first == len(chosen) and chosen[0] == first and (len(chosen) == 1 or chosen[1] == first + 1):
+    if chosen == list(range(first, last)):
         return slice(first, last), slice(None)
     return slice(first, last), np.asarray(chosen) - first
 

@@ -15,7 +15,7 @@ from mrczdask.formats.frame_index import parse_sidecar as _parse_sidecar
 from mrczdask.formats.mrc import MrcHeader, parse_header
 from mrczdask.formats.mrc_fields import HEADER_BYTES
 from mrczdask.formats.mrcz import FrameTable, check_compressed, check_table, raw_table, walk_chunks
-from mrczdask.io.source import Source, is_remote, local_path, open_source
+from mrczdask.io.source import Source, is_remote, is_wrapped, local_path, open_source
 from mrczdask.io.write import replace_file
 
 
@@ -84,13 +84,13 @@ def read_sidecar(
     return (table, None) if fault is None else (None, fault)
 
 
-def frame_index(url: str, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
+def frame_index(url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Where every frame of an MRC or MRCZ file stands, without reading a pixel.
 
     Parameters
     ----------
-    url : str
-        Path or fsspec url.
+    url : str or path
+        A file, local or at any url fsspec knows.
     storage_options : mapping, optional
         For the fsspec file system.
 
@@ -114,6 +114,7 @@ def frame_index(url: str, *, storage_options: Mapping[str, Any] | None = None) -
     >>> index.sizes["frame"], index.attrs["source"]
     (3, 'footer')
     """
+    url = os.fspath(url)
     try:
         with open_source(url, storage_options) as source:
             header = parse_header(source.read_at(0, HEADER_BYTES))
@@ -125,7 +126,7 @@ def frame_index(url: str, *, storage_options: Mapping[str, Any] | None = None) -
     return xr.Dataset({"offset": ("frame", table.offsets), "length": ("frame", table.lengths)}, attrs=attrs)
 
 
-def write_index(url: str, *, sidecar: bool = False) -> str:
+def write_index(url: str | os.PathLike[str], *, sidecar: bool = False) -> str:
     """Write the index of an MRCZ file: the shard footer at its end, or a sidecar beside it.
 
     The footer is appended and the file synced: readers of MRCZ ignore what follows the last chunk, so the file is
@@ -133,7 +134,7 @@ def write_index(url: str, *, sidecar: bool = False) -> str:
 
     Parameters
     ----------
-    url : str
+    url : str or path
         A local MRCZ file.
     sidecar : bool
         Write `<file>.index.json` instead of the footer.
@@ -148,6 +149,9 @@ def write_index(url: str, *, sidecar: bool = False) -> str:
     MrcFormatError
         The file is damaged, or is no MRCZ file.
     """
+    url = os.fspath(url)
+    if is_wrapped(url):
+        raise MrcFormatError("a file in a compressed wrapper is read from its beginning: no index helps", url=url)
     if is_remote(url):
         raise MrcFormatError("an index is written to local files only: index the file before it is uploaded", url=url)
     path = local_path(url)

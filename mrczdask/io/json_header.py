@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import mrczdask
 from mrczdask import schema
@@ -16,6 +18,10 @@ from mrczdask.errors import MrcFormatError
 KEY: Final = "mrczdask"
 """Key beside the user's own, under which dtype, coordinates and attributes are kept."""
 _PAD: Final = 16
+_NO_COORDS: Final = (schema.IMAGES, schema.Y, schema.X)
+_MAX_TEXT: Final = 16 << 20
+"""Characters of a coordinate of texts, each taken for as long as the longest."""
+_MOMENT: Final = re.compile(r"NaT|[-+0-9T:.]+")
 _OF_THE_FILE: Final = (schema.MOVIE, schema.URL, schema.N_FRAMES)
 """Coordinates that the new file gives itself."""
 
@@ -67,17 +73,39 @@ def kept_dtype(own: Mapping[str, Any], stored: np.dtype[Any]) -> np.dtype[Any] |
     return np.dtype(name) if isinstance(name, str) and name in allowed else None
 
 
+def kept_attrs(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes kept in the JSON."""
+    attrs = own.get("attrs")
+    return {str(name): value for name, value in attrs.items()} if isinstance(attrs, Mapping) else {}
+
+
 def kept_coords(own: Mapping[str, Any], n_frames: int) -> dict[str, tuple[tuple[str, ...], Any, dict[str, Any]]]:
     """Coordinates kept in the JSON that fit the frames in the file; others are left out."""
     coords: dict[str, tuple[tuple[str, ...], Any, dict[str, Any]]] = {}
     kept = own.get("coords")
     for name, entry in kept.items() if isinstance(kept, Mapping) else ():
         try:
-            data = np.asarray(entry["data"]).astype(entry["dtype"])
+            data = _kept_values(entry["data"], np.dtype(entry["dtype"]))
             dims = tuple(entry["dims"])
             attrs = dict(entry["attrs"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
-        if (dims, data.shape) in (((), ()), (("frame",), (n_frames,))):
+        fits = (dims, data.shape) in (((), ()), ((schema.FRAME,), (n_frames,)))
+        if fits and name not in _NO_COORDS and (name != schema.FRAME or dims):
             coords[str(name)] = (dims, data, attrs)
     return coords
+
+
+def _kept_values(data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The values of a coordinate. What no writer here makes is refused before memory is asked for it."""
+    values = data if isinstance(data, list) else [data]
+    if dtype.kind in "UM" and not all(isinstance(value, str) for value in values):
+        raise ValueError("no texts")
+    if dtype.kind == "U" and len(values) * max(map(len, values), default=0) > _MAX_TEXT:
+        raise ValueError("too long")
+    if dtype.kind == "M" and not all(_MOMENT.fullmatch(value) for value in values):
+        raise ValueError("no times")
+    if dtype.kind not in "biufUMm":
+        raise ValueError("no values of a coordinate")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(data).astype(str if dtype.kind == "U" else dtype)

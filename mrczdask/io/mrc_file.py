@@ -15,7 +15,7 @@ from mrczdask.formats.mrc import MrcHeader, parse_header
 from mrczdask.formats.mrc_fields import HEADER_BYTES
 from mrczdask.io.backend import preferred_chunks
 from mrczdask.io.index import find_frames
-from mrczdask.io.json_header import kept_coords, kept_dtype, split_json
+from mrczdask.io.json_header import kept_attrs, kept_coords, kept_dtype, split_json
 from mrczdask.io.mrc_reader import MrcReader
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import Source, is_wrapped, open_source
@@ -63,7 +63,7 @@ def _open(
         dtype=None if signed is not None else kept_dtype(own, header.stored),
         storage_options=storage_options,
     )
-    attrs = {**_attrs(header), **facts.attrs, **dict(own.get("attrs", {}))}
+    attrs = {**_attrs(header), **facts.attrs, **kept_attrs(own)}
     if user:
         attrs[schema.METADATA] = user
     coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in facts.per_frame.items()}
@@ -78,7 +78,9 @@ def _open(
         encoding[schema.NOTES] = facts.notes
     scalars = {name: coord[1][()] for name, coord in kept.items() if coord[0] == ()}
     session = {**facts.session, **{name: scalars[name] for name in _ALONG_MOVIE if name in scalars}}
-    return MovieFile(reader, coords, attrs, encoding, scalars.get(schema.ACQUIRED, facts.acquired), session)
+    acquired = scalars.get(schema.ACQUIRED)
+    acquired = acquired if isinstance(acquired, np.datetime64) else facts.acquired
+    return MovieFile(reader, coords, attrs, encoding, acquired, session)
 
 
 def _attrs(header: MrcHeader) -> dict[str, Any]:

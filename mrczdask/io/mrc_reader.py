@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mrczdask.errors import AmbiguousFileWarning, MrcFormatError
 from mrczdask.formats.blosc_frame import (
     BLOSC2,
+    DECODED,
     block_table_bytes,
     check_chunk_header,
     cut_blocks,
@@ -100,14 +101,16 @@ class MrcReader:
         try:
             with open_source(self.url, self.storage_options) as source:
                 for _, raw in self._unpacked(source, sorted(frames), slice(0, self.shape[1])):
-                    yield self._pixels(raw, self.shape[1])
+                    yield self._pixels(raw, self.shape[1]).astype(self.dtype, copy=False)
         except MrcFormatError as error:
             raise error.at(self.url) from None
 
     def _is_straight(self, out: NDArray[Any], rows: slice, cols: slice) -> bool:
         """Whether whole frames unpack to just the bytes of `out`: no copy is needed."""
         whole = rows.stop - rows.start == self.shape[1] and cols.stop - cols.start == self.shape[2]
-        byte = out.dtype.itemsize == self.stored.itemsize == 1  # uint8 and bool stored as int8 are the same bytes
+        byte = (
+            out.dtype.itemsize == self.stored.itemsize == 1 and out.dtype.kind != "b"
+        )  # uint8 in int8: the same bytes
         same = ((out.dtype == self.dtype == self.stored and self.stored.isnative) or byte) and self.signed_known
         return self.compressed and whole and same and out.flags.c_contiguous and not self.packed4
 
@@ -194,8 +197,15 @@ class MrcReader:
 
 def unpack(chunk: bytes, dst: NDArray[np.uint8], frame: int, byte: int) -> NDArray[np.uint8]:
     """Unpack a Blosc chunk of either version into `dst`, which has the size the chunk's header says."""
+    header = parse_chunk_header(chunk)
+    if not header.is_memcpy and header.codec not in DECODED:
+        raise MrcFormatError(
+            f"the chunk is packed by {header.codec}, which is not read here: convert the file with a program that has it",
+            frame=frame,
+            byte=byte,
+        )
     try:
-        if parse_chunk_header(chunk).version == BLOSC2:
+        if header.version == BLOSC2:
             import blosc2
 
             blosc2.decompress2(chunk, dst=dst, nthreads=1)

@@ -32,6 +32,7 @@ from mrczdask.io.mrcz_plan import (
     sample_frames,
     table_of,
 )
+from mrczdask.io.source import is_wrapped
 from mrczdask.io.write import create_file
 
 LABEL: Final = "MRCZ0.6.0"
@@ -116,6 +117,8 @@ def write_mrcz(
     from mrczdask.io.movie import open_movie
 
     target = os.fspath(url)
+    if is_wrapped(target):
+        raise MrcFormatError("compressed wrappers are read, not written: name the file .mrcz or .mrc", url=target)
     frames = as_movie(movie)
     codec = None if codec in (None, "none") else codec
     plan = plan_encoding(frames, codec, level, mode)
@@ -125,7 +128,7 @@ def write_mrcz(
         append_movie(frames, target, plan, index, shuffle, blocksize, progress)
         return open_movie(target, storage_options=storage_options)
     samples = sample_frames(frames)
-    if plan.mode == 0 and frames.dtype == np.uint8 and max(map(np.max, samples)) > INT8_MAX:
+    if mode is None and plan.mode == 0 and frames.dtype == np.uint8 and max(map(np.max, samples)) > INT8_MAX:
         plan = in_uint16(plan)
     for attempt in (plan, in_uint16(plan)):
         encoding = choose_blosc(samples, attempt, shuffle, blocksize) if codec else attempt
@@ -136,7 +139,8 @@ def write_mrcz(
                 _write(file, frames, header, extended, encoding, index, progress, os.path.basename(target))
             break
         except _NeedsUint16:
-            continue
+            if mode == 0:
+                raise MrcFormatError("a uint8 pixel is above 127: mode 0 is signed, use mode 6", url=target) from None
     return open_movie(target, storage_options=storage_options)
 
 
