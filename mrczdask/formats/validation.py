@@ -20,7 +20,7 @@ from mrczdask.formats.mrcz import FrameTable, check_table
 STAMPS: Final[Mapping[bytes, str]] = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
 NVERSIONS: Final = (20140, 20141)
 EXTENDED_TYPES: Final = ("json", "FEI1", "FEI2", "SERI", "AGAR", "CCP4", "MRCO", "HDF5")
-SPACE_GROUPS: Final = range(0, 231)
+SPACE_GROUPS: Final = range(231)
 LZ4HC_FIXED: Final = (0, 6, 0)
 """First python-mrcz that writes lz4hc as 3."""
 PLAIN_SUFFIXES: Final = (".mrc", ".mrcs", ".map", ".st", ".rec", ".ali")

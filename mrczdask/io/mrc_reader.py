@@ -108,9 +108,8 @@ class MrcReader:
     def _is_straight(self, out: NDArray[Any], rows: slice, cols: slice) -> bool:
         """Whether whole frames unpack to just the bytes of `out`: no copy is needed."""
         whole = rows.stop - rows.start == self.shape[1] and cols.stop - cols.start == self.shape[2]
-        byte = (
-            out.dtype.itemsize == self.stored.itemsize == 1 and out.dtype.kind != "b"
-        )  # uint8 in int8: the same bytes
+        one_byte = out.dtype.itemsize == self.stored.itemsize == 1
+        byte = one_byte and out.dtype.kind != "b"  # uint8 kept in int8 has the same bytes
         same = ((out.dtype == self.dtype == self.stored and self.stored.isnative) or byte) and self.signed_known
         return self.compressed and whole and same and out.flags.c_contiguous and not self.packed4
 
@@ -126,7 +125,7 @@ class MrcReader:
     def _unpacked(
         self, source: Source, frames: Sequence[int], rows: slice, rooms: NDArray[np.uint8] | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """(place in `out`, bytes of the rows) of each frame in the order of the file, unpacked into `rooms` if given."""
+        """(place in `out`, bytes of its rows) of each frame in the order of the file; in `rooms` where given."""
         order = sorted(range(len(frames)), key=lambda place: frames[place])
         first, last = rows.start * self.line_bytes, rows.stop * self.line_bytes
         if self.compressed and rows.stop - rows.start < self.shape[1]:
@@ -200,7 +199,7 @@ def unpack(chunk: bytes, dst: NDArray[np.uint8], frame: int, byte: int) -> NDArr
     header = parse_chunk_header(chunk)
     if not header.is_memcpy and header.codec not in DECODED:
         raise MrcFormatError(
-            f"the chunk is packed by {header.codec}, which is not read here: convert the file with a program that has it",
+            f"the chunk is packed by {header.codec}, which is not read here: convert it with a program that reads it",
             frame=frame,
             byte=byte,
         )
