@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.mrc import Statistics
 from mrczdask.formats.mrc_fields import PACKED4
-from mrczdask.kernels.statistics import float_statistics, integer_statistics
+from mrczdask.kernels.statistics import byte_statistics, float_statistics, integer_statistics
 
 SHUFFLES: Final = {"none": 0, "byte": 1, "bit": 2}
 """Blosc filters by name."""
@@ -85,7 +85,8 @@ def frame_sums(pixels: NDArray[Any]) -> Sums:
         flat = flat.view(np.uint8)
     if flat.dtype == np.float16:
         flat = flat.astype(np.float32)
-    values = integer_statistics(flat) if flat.dtype.kind in "iu" else float_statistics(flat)
+    kernel = float_statistics if flat.dtype.kind == "f" else integer_statistics
+    values = byte_statistics(flat) if flat.dtype.itemsize == 1 else kernel(flat)
     return Sums(float(values[0]), float(values[1]), float(values[2]), float(values[3]), flat.size)
 
 
@@ -119,10 +120,18 @@ def pack_nibbles(frame: NDArray[Any]) -> bytes:
     return lines.tobytes()
 
 
+def _strip(frame: NDArray[Any]) -> NDArray[Any]:
+    """Enough lines of a frame to tell encodings apart, from its middle: two of the largest blocks."""
+    rows = -(-2 * max(BLOCK_SIZES) // max(frame.shape[1] * frame.dtype.itemsize, 1))
+    first = max((frame.shape[0] - rows) // 2, 0)
+    return frame[first : first + rows]
+
+
 def choose_blosc(
     frames: Sequence[NDArray[Any]], encoding: Encoding, shuffle: str | None, blocksize: int | None
 ) -> Encoding:
     """The filter and block size that make some frames of the movie smallest; what is given is kept."""
+    frames = [_strip(frame) for frame in frames]
     shuffles = [shuffle] if shuffle else ["none", "bit"] if encoding.stored.itemsize == 1 else list(SHUFFLES)
     largest = frames[0].size * encoding.stored.itemsize
     blocks = [blocksize] if blocksize else [size for size in BLOCK_SIZES if size <= largest] or [largest]

@@ -7,6 +7,31 @@ from numba import njit
 from numpy.typing import NDArray
 
 
+RUN = 1 << 14
+"""Squares of 2**14 bytes add up to less than 2**31: sums of a run stay in int32, 16 lanes of AVX2 wide."""
+SMALL = 1 << 23
+"""Squares of 2**14 values below this add up to less than 2**60."""
+
+
+@njit(nogil=True, cache=True)
+def byte_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64, np.int64, float]:
+    """As `integer_statistics`, for int8 and uint8."""
+    if pixels.size == 0:
+        return np.int64(0), np.int64(0), np.int64(0), 0.0
+    low = high = pixels[0]
+    total, squares = np.int64(0), np.int64(0)
+    for start in range(0, pixels.size, RUN):
+        run_total, run_squares = np.int32(0), np.int32(0)
+        for pixel in pixels[start : start + RUN]:
+            low, high = min(low, pixel), max(high, pixel)
+            value = np.int32(pixel)
+            run_total += value
+            run_squares += value * value
+        total += run_total
+        squares += run_squares
+    return np.int64(low), np.int64(high), total, float(squares)
+
+
 @njit(nogil=True, cache=True)
 def integer_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64, np.int64, float]:
     """(minimum, maximum, sum, sum of squares) of flat integers; the sum is exact. Zeros for none."""
@@ -14,19 +39,20 @@ def integer_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64,
         return np.int64(0), np.int64(0), np.int64(0), 0.0
     low = high = np.int64(pixels[0])
     total, squares = np.int64(0), 0.0
-    step = 1 << 16
-    for start in range(0, pixels.size, step):  # squares of a run fit into int64, and the loop vectorises
-        run = np.int64(0)
-        for k in range(start, min(start + step, pixels.size)):
-            value = np.int64(pixels[k])
-            low, high = min(low, value), max(high, value)
+    for start in range(0, pixels.size, RUN):
+        run_low = run_high = np.int64(pixels[start])
+        run_squares = np.int64(0)
+        for pixel in pixels[start : start + RUN]:
+            value = np.int64(pixel)
+            run_low, run_high = min(run_low, value), max(run_high, value)
             total += value
-            run += value * value if -(1 << 23) < value < 1 << 23 else 0
-        squares += run
-        if low <= -(1 << 23) or high >= 1 << 23:
-            for k in range(start, min(start + step, pixels.size)):
-                value = np.int64(pixels[k])
-                squares += 0.0 if -(1 << 23) < value < 1 << 23 else float(value) * float(value)
+            run_squares += value * value  # wraps for large values, and is not used then
+        low, high = min(low, run_low), max(high, run_high)
+        if -SMALL < run_low and run_high < SMALL:
+            squares += float(run_squares)
+        else:
+            for pixel in pixels[start : start + RUN]:
+                squares += float(pixel) * float(pixel)
     return low, high, total, squares
 
 
