@@ -101,7 +101,7 @@ def faults(url: str, what: str = "", frame: int | None = None, byte: int | None 
     try:
         yield
     except MrcFormatError as error:
-        raise error.at(url) from None if error.url is None else error
+        raise error.at(url) from None
     except (MrczdaskError, OSError):
         raise
     except Exception as error:  # TiffFileError, struct.error, KeyError, codec errors: as the fault has it
@@ -187,8 +187,9 @@ def _check_last(page: Any, tif: Any) -> None:
     file.seek(page.offset)
     count = int.from_bytes(file.read(form.tagnosize), _order(tif))
     file.seek(page.offset + form.tagnosize + count * form.tagsize)
-    following = int.from_bytes(file.read(form.offsetsize), _order(tif))
-    if following:
+    raw = file.read(form.offsetsize)
+    following = int.from_bytes(raw, _order(tif))
+    if following or len(raw) < form.offsetsize:
         raise MrcFormatError(
             f"the page after page {page.index} should be at byte {following} and cannot be read: the file is truncated",
             frame=page.index + 1,
@@ -224,7 +225,7 @@ def _fetch(
     ranges: list[tuple[int, int]] = []
     inside: list[list[tuple[int, int, int]]] = []
     for place in batch:
-        parts = []
+        parts: list[tuple[int, int, int]] = []
         for segment in wanted:
             offset, count = int(segments.offsets[pages[place], segment]), int(segments.counts[pages[place], segment])
             if parts and sum(ranges[-1]) == offset:
