@@ -222,7 +222,7 @@ def _add(
 
 
 @njit(nogil=True, cache=True)
-def _count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> int:
+def _count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> Any:
     """The count of one pixel: what the kernels of whole images give there."""
     k0, k1 = np.uint32(key), np.uint32(key >> _HALF)
     w = block(np.uint32(x // LANES), np.uint32(y), np.uint32(frame), np.uint32(_DRAW_FIRST), k0, k1)

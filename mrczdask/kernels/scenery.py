@@ -1,4 +1,8 @@
-"""Smooth fields, holes and particles, evaluated at any position: a shifted scene is exact, not interpolated."""
+"""Smooth fields, holes and particles, evaluated at any position: a shifted scene is exact, not interpolated.
+
+out[0, 0] is the pixel (y0, x0) of a frame in which the scene has moved by (dy, dx) pixels. Positions are taken from
+the pixel's own index, so that they round alike for any rectangle.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +18,19 @@ _REACH: Final = 1.8
 
 
 @njit(nogil=True, cache=True)
-def add_waves(waves: NDArray[np.float64], y0: float, x0: float, out: Any) -> None:
-    """Add a sum of plane waves to (ny, nx); `waves` rows are (amplitude, ky, kx, phase); out[0, 0] is at (y0, x0)."""
+def add_waves(waves: NDArray[np.float64], y0: int, x0: int, dy: float, dx: float, out: Any) -> None:
+    """Add a sum of plane waves to (ny, nx); `waves` rows are (amplitude, ky, kx, phase)."""
     ny, nx = out.shape
     cosines, sines = np.empty((len(waves), nx)), np.empty((len(waves), nx))
     for k in range(len(waves)):
         for col in range(nx):
-            angle = waves[k, 2] * (x0 + col)
+            angle = waves[k, 2] * (x0 + col - dx)
             cosines[k, col], sines[k, col] = math.cos(angle), math.sin(angle)
     line = np.empty(nx)
     for row in range(ny):
         line[:] = 0.0
         for k in range(len(waves)):
-            angle = waves[k, 1] * (y0 + row) + waves[k, 3]
+            angle = waves[k, 1] * (y0 + row - dy) + waves[k, 3]
             c, s = waves[k, 0] * math.cos(angle), waves[k, 0] * math.sin(angle)
             for col in range(nx):
                 line[col] += c * cosines[k, col] - s * sines[k, col]
@@ -35,27 +39,29 @@ def add_waves(waves: NDArray[np.float64], y0: float, x0: float, out: Any) -> Non
 
 
 @njit(nogil=True, cache=True)
-def shade_film(hole: NDArray[np.float64], contrast: float, y0: float, x0: float, out: Any) -> None:
-    """Multiply by 1 - contrast outside of a hole (y, x, radius, width of its edge)."""
+def shade_film(
+    hole: NDArray[np.float64], grain: Any, contrast: float, y0: int, x0: int, dy: float, dx: float, out: Any
+) -> None:
+    """Multiply by 1 - contrast (1 + grain) outside of a hole (y, x, radius, width of its edge)."""
     for row in range(out.shape[0]):
-        dy = y0 + row - hole[0]
+        y = (y0 + row - dy) - hole[0]
         for col in range(out.shape[1]):
-            dx = x0 + col - hole[1]
-            depth = (math.sqrt(dy * dy + dx * dx) - hole[2]) / hole[3] + 0.5
+            x = (x0 + col - dx) - hole[1]
+            depth = (math.sqrt(y * y + x * x) - hole[2]) / hole[3] + 0.5
             depth = min(max(depth, 0.0), 1.0)
-            out[row, col] *= 1.0 - contrast * depth * depth * (3.0 - 2.0 * depth)
+            out[row, col] *= 1.0 - contrast * (1.0 + grain[row, col]) * depth * depth * (3.0 - 2.0 * depth)
 
 
 @njit(nogil=True, cache=True)
 def shade_particles(
-    centres: NDArray[np.float64], radius: float, contrast: float, y0: float, x0: float, out: Any
+    centres: NDArray[np.float64], radius: float, contrast: float, y0: int, x0: int, dy: float, dx: float, out: Any
 ) -> None:
     """Multiply by 1 - contrast exp(-(r / radius)**4) around each centre (y, x)."""
     ny, nx = out.shape
     reach = _REACH * radius
     for k in range(len(centres)):
-        cy, cx = centres[k, 0] - y0, centres[k, 1] - x0
-        for row in range(max(math.ceil(cy - reach), 0), min(math.floor(cy + reach) + 1, ny)):
-            for col in range(max(math.ceil(cx - reach), 0), min(math.floor(cx + reach) + 1, nx)):
-                square = ((row - cy) ** 2 + (col - cx) ** 2) / (radius * radius)
-                out[row, col] *= 1.0 - contrast * math.exp(-square * square)
+        cy, cx = centres[k, 0] + dy, centres[k, 1] + dx
+        for y in range(max(math.ceil(cy - reach), y0), min(math.floor(cy + reach) + 1, y0 + ny)):
+            for x in range(max(math.ceil(cx - reach), x0), min(math.floor(cx + reach) + 1, x0 + nx)):
+                square = ((y - cy) ** 2 + (x - cx) ** 2) / (radius * radius)
+                out[y - y0, x - x0] *= 1.0 - contrast * math.exp(-square * square)

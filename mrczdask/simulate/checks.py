@@ -13,7 +13,7 @@ DTYPES: Final = ("uint8", "int8", "uint16", "int16", "float32")
 
 
 def check_range(owner: str, values: Mapping[str, Any], low: float, high: float = math.inf) -> None:
-    """Refuse what is no number in [low, high]; infinity only where high is infinite is refused too."""
+    """Refuse what is no finite number from low to high."""
     for name, value in values.items():
         if not (isinstance(value, int | float | np.number) and math.isfinite(value) and low <= value <= high):
             raise ValueError(f"{owner}: {name}={value!r}: give a number from {low:g} to {high:g}")
@@ -33,3 +33,11 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if kind.name not in DTYPES:
         raise ValueError(f"dtype={kind.name}: a simulated movie is one of {', '.join(DTYPES)}")
     return kind
+
+
+def check_fits(name: str, value: float, dtype: np.dtype[Any]) -> None:
+    """Refuse a mean above the largest value of the dtype; single counts above it are clipped."""
+    if dtype.kind in "iu" and value > np.iinfo(dtype).max:
+        raise ValueError(
+            f"{name}={value:g} is above {np.iinfo(dtype).max}, all that {dtype} holds: choose a wider dtype"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from mrczdask import schema
 from mrczdask.kernels.poisson import flat_counts
-from mrczdask.simulate.frames import Chunks, checked_dtype, checked_shape, lazy_images, movie_name, movie_names
+from mrczdask.simulate.checks import check_fits, checked_dtype, checked_shape
+from mrczdask.simulate.frames import Chunks, make_grid, movie_name, movie_names
 from mrczdask.simulate.keys import key_of
 
 COUNTS = "counts"
@@ -53,7 +55,7 @@ def poisson(
     Raises
     ------
     ValueError
-        The shape, the mean or the dtype cannot be simulated.
+        The shape, the mean or the dtype cannot be simulated, or the mean is above what the dtype holds.
 
     Notes
     -----
@@ -80,9 +82,11 @@ def poisson(
     kind = checked_dtype(dtype)
     if not (math.isfinite(mean) and mean >= 0):
         raise ValueError(f"mean={mean}: give electrons per pixel and frame, 0 or more")
+    check_fits("mean", mean, kind)
     names = movie_names(sizes[0] if len(sizes) == 4 else 1)
     attrs = {schema.COUNTS_PER_ELECTRON: 1.0, schema.ORIGIN: "lower"}
-    return lazy_images(_Flat(float(mean), int(seed)), sizes, kind, names, chunks, attrs)
+    grid = make_grid(sizes, names, chunks)
+    return grid.array(_Flat(float(mean), operator.index(seed)), schema.SESSION_DIMS, kind, schema.IMAGES, attrs)
 
 
 @dataclass(frozen=True)

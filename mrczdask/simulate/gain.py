@@ -16,8 +16,8 @@ from mrczdask.simulate.keys import key_of
 
 SMALLEST_RESPONSE: Final = 0.05
 """No working pixel answers less: a gain must stay a number."""
-_SHORTEST, _LONGEST = 1 / 8, 1.0
-"""Wavelengths of the smooth part, in sizes of the detector: a few sweeps over it, as [M] Fig. 10 shows them."""
+WAVELENGTHS: Final = (1 / 8, 1.0)
+"""Shortest and longest of the smooth part, in sizes of the detector: a few sweeps over it, as in [M], Fig. 10."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +76,15 @@ class Gain:
         """(len(rows), len(cols)) of a detector of `size` (ny, nx)."""
         out = flat_image(1.0, rows, cols)
         if self.smooth_sd:
-            longest = _LONGEST * max(size)
-            waves = smooth_waves(key_of(seed, "", "gain smooth"), self.smooth_sd, _SHORTEST * max(size), longest)
-            add_waves(waves, float(rows.start), float(cols.start), out)
-        for sd, axis, part in ((self.column_sd, 1, "gain column"), (self.row_sd, 0, "gain row")):
-            if sd:
-                line = 1 + sd * normal_vector(key_of(seed, "", part), size[axis])[cols.start : cols.stop][None] if (
-                    axis
-                ) else 1 + sd * normal_vector(key_of(seed, "", part), size[axis])[rows.start : rows.stop][:, None]
-                out *= line.astype(np.float32)
+            shortest, longest = (share * max(size) for share in WAVELENGTHS)
+            waves = smooth_waves(key_of(seed, "", "gain smooth"), self.smooth_sd, shortest, longest)
+            add_waves(waves, rows.start, cols.start, 0.0, 0.0, out)
+        out *= _line(self.column_sd, key_of(seed, "", "gain column"), cols)
+        out *= _line(self.row_sd, key_of(seed, "", "gain row"), rows)[:, None]
         if self.pixel_sd:
             out *= 1 + np.float32(self.pixel_sd) * normal_image(key_of(seed, "", "gain pixel"), rows, cols)
         return np.maximum(out, np.float32(SMALLEST_RESPONSE), out=out)
+
+
+def _line(sd: float, key: int, part: range) -> NDArray[np.float32]:
+    return (1 + sd * normal_vector(key, part.stop)[part.start :]).astype(np.float32)
