@@ -74,7 +74,8 @@ def read_and_write(pixels: np.ndarray[Any, Any], place: Path, repeats: int) -> T
     for title, file in (("read, our file", ours), ("read, its file", theirs)):
         reads = interleaved(
             {
-                "mrczdask": lambda file=file: md.open_movie(file).compute(),
+                "mrczdask, em.load()": lambda file=file: md.open_movie(file).em.load(),
+                "mrczdask, compute()": lambda file=file: md.open_movie(file).compute(),
                 "python-mrcz 0.6": lambda file=file: mrcz.readMRC(file, n_threads=threads),
             },
             repeats=repeats,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -47,12 +48,36 @@ class MovieArray(BackendArray):
         cols, col_key = _span(key[3], self.readers[0].shape[2])
         bands = self.readers[0].shape[3:]
         out = np.empty((len(movies), len(frames), rows.stop - rows.start, cols.stop - cols.start, *bands), self.dtype)
-        for place, movie in enumerate(movies):
-            if out.size:
-                self.readers[movie].read_into(out[place], frames, rows, cols)
+        self.fill(out, movies, frames, rows, cols)
         out = out[:, :, row_key][:, :, :, col_key]
         drop = tuple(axis for axis, part in enumerate(key[:2]) if isinstance(part, int | np.integer))
         return _squeeze(out, drop, key)
+
+    def fill(self, out: NDArray[Any], movies: Sequence[int], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        """Read a block (movie, frame, y, x) into `out`."""
+        for place, movie in enumerate(movies):
+            if out.size:
+                self.readers[movie].read_into(out[place], frames, rows, cols)
+
+
+def lazy_source(pixels: da.Array) -> Any | None:
+    """The array a Dask array was made from, if it is exactly that: nothing sliced, computed or concatenated."""
+    layers = dict(pixels.dask.layers)
+    own = layers.pop(pixels.name, None)
+    if own is None or len(layers) != 1:
+        return None
+    ((name, layer),) = layers.items()
+    source = layer.get(name) if name == f"original-{pixels.name}" else None
+    source = getattr(source, "value", source)  # Dask wraps data in a node
+    return source if getattr(source, "shape", None) == pixels.shape else None
+
+
+def movie_array(pixels: da.Array) -> MovieArray | None:
+    """The reader behind a Dask array straight from `open_movie` or `open_session`, else None."""
+    source = getattr(lazy_source(pixels), "array", None)
+    if not isinstance(source, indexing.LazilyIndexedArray) or not isinstance(source.array, MovieArray):
+        return None
+    return source.array if source.shape == source.array.shape else None
 
 
 def _squeeze(out: NDArray[Any], drop: tuple[int, ...], key: tuple[Any, ...]) -> NDArray[Any]:

@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-
 RUN = 1 << 14
 """Squares of 2**14 bytes add up to less than 2**31: sums of a run stay in int32, 16 lanes of AVX2 wide."""
 SMALL = 1 << 23
@@ -21,12 +20,14 @@ def byte_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64, np
     low = high = pixels[0]
     total, squares = np.int64(0), np.int64(0)
     for start in range(0, pixels.size, RUN):
+        end = min(start + RUN, pixels.size)
         run_total, run_squares = np.int32(0), np.int32(0)
-        for pixel in pixels[start : start + RUN]:
-            low, high = min(low, pixel), max(high, pixel)
-            value = np.int32(pixel)
+        for k in range(start, end):
+            value = np.int32(pixels[k])
             run_total += value
             run_squares += value * value
+        for k in range(start, end):  # a loop of its own is 32 lanes wide, and the run is in the cache
+            low, high = min(low, pixels[k]), max(high, pixels[k])
         total += run_total
         squares += run_squares
     return np.int64(low), np.int64(high), total, float(squares)
@@ -48,7 +49,7 @@ def integer_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64,
             total += value
             run_squares += value * value  # wraps for large values, and is not used then
         low, high = min(low, run_low), max(high, run_high)
-        if -SMALL < run_low and run_high < SMALL:
+        if run_low > -SMALL and run_high < SMALL:
             squares += float(run_squares)
         else:
             for pixel in pixels[start : start + RUN]:

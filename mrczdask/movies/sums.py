@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.io.backend import lazy_source
 from mrczdask.provenance import record
 
 STREAM_BYTES: Final = 64 << 20
@@ -57,7 +58,7 @@ def sum_frames(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.DataArray 
 
 def _sum(pixels: Any, axis: int) -> Any:
     dtype = sum_dtype(pixels.dtype)
-    source = reader_of(pixels) if isinstance(pixels, da.Array) and axis == pixels.ndim - 3 else None
+    source = lazy_source(pixels) if isinstance(pixels, da.Array) and axis == pixels.ndim - 3 else None
     if source is None:
         return pixels.sum(axis=axis, dtype=dtype)
     sums = _FrameSums(source, dtype, pixels.name)
@@ -69,18 +70,6 @@ def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype in which pixels are summed: exact for integers."""
     kinds = {"b": "i8", "i": "i8", "u": "i8", "f": "f8", "c": "c16"}
     return np.dtype(kinds[dtype.kind])
-
-
-def reader_of(pixels: da.Array) -> Any | None:
-    """The array a Dask array was made from, if it is exactly that: nothing sliced, computed or concatenated."""
-    layers = dict(pixels.dask.layers)
-    own = layers.pop(pixels.name, None)
-    if own is None or len(layers) != 1:
-        return None
-    ((name, layer),) = layers.items()
-    source = layer.get(name) if name == f"original-{pixels.name}" else None
-    source = getattr(source, "value", source)  # a DataNode of newer Dask
-    return source if getattr(source, "shape", None) == pixels.shape else None
 
 
 class _FrameSums:

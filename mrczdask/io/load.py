@@ -1,0 +1,55 @@
+"""Pixels of an opened movie into memory, without the copy that a Dask array makes of its chunks."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.delayed import delayed
+from numpy.typing import NDArray
+
+from mrczdask.execution.progress import Progress, track
+from mrczdask.execution.regions import run_regions
+from mrczdask.execution.schedulers import current_client
+from mrczdask.io.backend import MovieArray, movie_array
+
+
+def load(images: xr.DataArray, *, progress: Progress = None) -> xr.DataArray:
+    """Read a movie or session into memory.
+
+    Chunks are decoded on threads straight into one array; `.compute()` decodes them and then copies them together.
+    What is not straight from `open_movie` or `open_session`, or runs on a cluster, is computed.
+
+    Parameters
+    ----------
+    images : DataArray
+        (..., frame, y, x).
+    progress : None, True or callable
+
+    Returns
+    -------
+    DataArray
+        The same, over a numpy array.
+    """
+    chunks = images.chunks
+    source = movie_array(images.data) if chunks is not None else None
+    if chunks is None or source is None or current_client() is not None:
+        return images.compute()
+    out = np.empty(images.shape, images.dtype)
+    edges = [[0, *np.cumsum(sizes).tolist()] for sizes in chunks]
+    regions = list(itertools.product(*(itertools.starmap(slice, itertools.pairwise(stops)) for stops in edges)))
+    read = delayed(_read_region, pure=False, traverse=False)
+    tasks = ((region, read(source, out[region], region)) for region in regions)
+    with track(progress, len(regions), "read") as advance:
+        for _ in run_regions(tasks, ordered=False, on_done=advance):
+            pass
+    return images.copy(data=out)
+
+
+def _read_region(source: MovieArray, out: NDArray[Any], region: tuple[slice, ...]) -> None:
+    if not source.session:
+        out, region = out[None], (slice(0, 1), *region)
+    movies, frames = (range(part.start, part.stop) for part in region[:2])
+    source.fill(out, movies, frames, region[2], region[3])
