@@ -21,7 +21,15 @@ from mrczdask.io.backend import preferred_chunks
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.sidecar import read_sidecar
 from mrczdask.io.source import is_wrapped, open_source
-from mrczdask.io.tiff_file import EER_COMPRESSIONS, Segments, faults, find_segments, open_tiff_file, read_batches
+from mrczdask.io.tiff_file import (
+    EER_COMPRESSIONS,
+    Segments,
+    all_pages,
+    faults,
+    find_segments,
+    open_tiff_file,
+    read_batches,
+)
 from mrczdask.io.tiff_writer import UPPER
 
 ACQUISITION_TAG: Final = 65001
@@ -52,26 +60,30 @@ class EerReader:
 
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Fill `out` with rows and columns of the fractions; a camera frame is always decoded whole."""
-        whole = np.empty(self.shape[1:], np.uint8)
         strips = range(self.segments.offsets.shape[1])
+        straight = self.group == 1 and out.shape[1:] == self.shape[1:] and out[:1].flags.c_contiguous
+        whole = None if straight else np.empty(self.shape[1:], np.uint8)
         with faults(self.url), open_source(self.url, self.storage_options) as source:
             out[...] = 0
             for place, fraction in enumerate(frames):
                 raw = range(fraction * self.group, (fraction + 1) * self.group)
                 for k, parts in read_batches(source, self.segments, raw, strips):
-                    self._decode(b"".join(parts), whole, raw[k])
-                    out[place] += whole[rows, cols]
+                    if whole is None:
+                        self._decode(b"".join(parts), out[place], raw[k])
+                    else:
+                        whole[...] = 0
+                        self._decode(b"".join(parts), whole, raw[k])
+                        out[place] += whole[rows, cols]
 
-    def _decode(self, data: bytes, whole: NDArray[np.uint8], frame: int) -> None:
+    def _decode(self, data: bytes, zeros: NDArray[Any], frame: int) -> None:
         import imagecodecs
 
         # the decoder takes an even number of bytes only; a run of ones is no electron
         data += b"\xff" * (len(data) % 2)
-        whole[...] = 0
         offset = int(self.segments.offsets[frame, 0])
         with faults(self.url, f"camera frame {frame}", frame // self.group, offset):
             superres = self.upsampling.bit_length() - 1
-            imagecodecs.eer_decode(data, self.shape[1:], *self.bits, superres=superres, out=whole.view(np.bool_))
+            imagecodecs.eer_decode(data, self.shape[1:], *self.bits, superres=superres, out=zeros.view(np.bool_))
 
 
 def open_eer(
@@ -115,15 +127,16 @@ def open_eer(
     if upsampling not in UPSAMPLINGS:
         raise ValueError(f"upsampling={upsampling}: give one of {UPSAMPLINGS}")
     with open_tiff_file(url, storage_options) as (tif, source):
-        pages = [page for page in tif.pages if int(page.compression) in EER_COMPRESSIONS]
+        every = all_pages(tif)
+        pages = [page for page in every if int(page.compression) in EER_COMPRESSIONS]
         if not pages:
             raise MrcFormatError("no page holds electron events: this is no EER file")
         n = len(pages) // frames_per_fraction if frames_per_fraction >= 1 else 0
         if n < 1:
             raise ValueError(f"frames_per_fraction={frames_per_fraction}: give 1 to {len(pages)}, the frames in {url}")
-        segments = find_segments(pages, source.size, tif)
+        segments = find_segments(pages, source.size)
         ny, nx = int(pages[0].imagelength), int(pages[0].imagewidth)
-        items = _items(tif.pages[0].tags.valueof(ACQUISITION_TAG))
+        items = _items(every[0].tags.valueof(ACQUISITION_TAG))
         each = [credible(schema.DOSE, _items(page.tags.valueof(FRAME_TAG)).get("dose", ("",))[0]) for page in pages]
         bits = _bits(pages[0])
         if upsampling > 1 and bits[1:] != PLACE_BITS:

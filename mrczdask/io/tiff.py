@@ -24,6 +24,7 @@ from mrczdask.io.sidecar import read_sidecar
 from mrczdask.io.source import Source, is_wrapped, open_source
 from mrczdask.io.tiff_file import (
     Segments,
+    all_pages,
     check_segments,
     faults,
     find_segments,
@@ -131,9 +132,9 @@ def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> 
         tifffile or imagecodecs is not installed.
     """
     with open_tiff_file(url, storage_options) as (tif, source):
-        pages = [page for page in tif.pages if not page.is_reduced]
+        pages = [page for page in all_pages(tif) if not page.is_reduced]
         if not pages:
-            raise MrcFormatError("the file has no page: it is truncated")
+            raise MrcFormatError("the file has only pages of reduced resolution")
         _check_gray(pages[0])
         reader = _reader(tif, pages, source, url, storage_options)
         attrs, acquired = _tag_attrs(tif, pages[0]), pages[0].datetime
@@ -171,7 +172,7 @@ def _reader(
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder) if plain else None
     segments = _stacked(tif, page, source.size) if plain and len(pages) == 1 else None
     if segments is None:
-        segments = find_segments(pages, source.size, tif)
+        segments = find_segments(pages, source.size)
     if stored is not None:
         frame_bytes = page.imagelength * page.imagewidth * stored.itemsize
         if segments.contiguous and bool((segments.counts.sum(axis=1) >= frame_bytes).all()):

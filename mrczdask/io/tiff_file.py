@@ -114,7 +114,16 @@ def faults(url: str, what: str = "", frame: int | None = None, byte: int | None 
         ) from None
 
 
-def find_segments(pages: Sequence[Any], size: int, tif: Any) -> Segments:
+def all_pages(tif: Any) -> list[Any]:
+    """Every page of the file; an error where the chain of directories breaks off."""
+    pages = list(tif.pages)
+    if not pages:
+        raise MrcFormatError("the file has no page: it is truncated or no TIFF")
+    _check_last(pages[-1], tif)
+    return pages
+
+
+def find_segments(pages: Sequence[Any], size: int) -> Segments:
     """Strips or tiles of pages that are all alike and wholly in a file of `size` bytes."""
     first = _layout(pages[0])
     for k, page in enumerate(pages):
@@ -124,7 +133,6 @@ def find_segments(pages: Sequence[Any], size: int, tif: Any) -> Segments:
                 "the pages of a movie are alike",
                 frame=k,
             )
-    _check_last(pages[-1], tif)
     lengths = {(len(page.dataoffsets), len(page.databytecounts)) for page in pages}
     if len(lengths) != 1 or len(set(lengths.pop())) != 1:
         raise MrcFormatError("the pages do not have the same number of strips, or not all their lengths: corrupt")
@@ -134,6 +142,12 @@ def find_segments(pages: Sequence[Any], size: int, tif: Any) -> Segments:
     )
     check_segments(segments, size, _frame_bytes(pages[0]), [page.index for page in pages])
     return segments
+
+
+def _frame_bytes(page: Any) -> int:
+    """Bytes of a decoded page, or of one tile of it where that is more."""
+    pixels = max(page.imagelength * page.imagewidth, page.tilelength * page.tilewidth)
+    return int(pixels) * max(int(np.max(page.bitspersample)) // 8, 1)
 
 
 def check_segments(segments: Segments, size: int, frame_bytes: int, numbers: Sequence[int]) -> None:
@@ -175,10 +189,6 @@ def _layout(page: Any) -> tuple[Any, ...]:
 
 def _words(page: Any) -> str:
     return f"{page.imagelength} x {page.imagewidth} {page.dtype}, compression {int(page.compression)}"
-
-
-def _frame_bytes(page: Any) -> int:
-    return int(page.imagelength) * int(page.imagewidth) * max(int(np.max(page.bitspersample)) // 8, 1)
 
 
 def _check_last(page: Any, tif: Any) -> None:

@@ -100,9 +100,12 @@ def write_tiff(
     }
     big = n * ny * nx * pixel.itemsize * WORST_RATIO[codec] > CLASSIC_BYTES
     frames = _checked(images, (n, ny, nx), pixel, flip=came_from != origin)
-    with create_file(os.fspath(url), storage_options) as file, tifffile.TiffWriter(file, bigtiff=big) as tif:
-        for k, frame in enumerate(frames):
-            tif.write(frame, description=_description(shape, dtype, kept, coords) if k == 0 else None, **options)
+    with create_file(os.fspath(url), storage_options) as file:
+        # a temporary file has a number for a name, which tifffile does not take
+        handle = tifffile.FileHandle(file, mode="wb", name="movie.tif")
+        with tifffile.TiffWriter(handle, bigtiff=big) as tif:
+            for k, frame in enumerate(frames):
+                tif.write(frame, description=_description(shape, dtype, kept, coords) if k == 0 else None, **options)
 
 
 def _checked(
