@@ -43,6 +43,9 @@ SCOPED_SETTERS = {"dask.config.set", "xr.set_options", "xarray.set_options", "za
 RANDOM_CONSTRUCTORS = {"default_rng", "Generator", "SeedSequence", "Philox", "PCG64", "BitGenerator"}
 
 
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
 def module_name(path: Path) -> str:
     """Return `mrczdask.io.movie` for .../mrczdask/io/movie.py."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts

@@ -1,0 +1,65 @@
+"""Importing the package adds next to nothing to `import xarray`, and loads no heavy library."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+LIMIT_S = 0.1
+RUNS = 3
+
+# Each costs between 0.1 s and several seconds; all are loaded by the first verb that needs them.
+HEAVY = {
+    "blosc2",
+    "bokeh",
+    "dask.array",
+    "distributed",
+    "fsspec",
+    "h5py",
+    "holoviews",
+    "hvplot",
+    "imagecodecs",
+    "matplotlib",
+    "numba",
+    "numcodecs",
+    "panel",
+    "rich",
+    "s3fs",
+    "scipy",
+    "tifffile",
+    "zarr",
+}
+
+PROBE = """
+import json, sys, time
+import xarray
+before = set(sys.modules)
+start = time.process_time()
+import {module}
+print(json.dumps([time.process_time() - start, sorted(set(sys.modules) - before)]))
+"""
+
+
+def _import(module: str) -> tuple[float, set[str]]:
+    """Return the processor seconds and the new modules of importing `module` after xarray, in a fresh process."""
+    program = [sys.executable, "-W", "error", "-c", PROBE.format(module=module)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=120)
+    seconds, modules = json.loads(done.stdout)
+    return seconds, set(modules)
+
+
+def test_the_package_is_imported_in_no_time() -> None:
+    runs = [_import("mrczdask") for _ in range(RUNS)]
+    seconds, modules = statistics.median(seconds for seconds, _ in runs), runs[0][1]
+    assert seconds < LIMIT_S
+    assert "mrczdask" in modules
+    assert modules & HEAVY == set()
+    assert len(modules) < 20, sorted(modules)
+
+
+def test_the_probe_sees_a_heavy_import() -> None:
+    seconds, modules = _import("numba")
+    assert "numba" in modules & HEAVY
+    assert seconds > LIMIT_S
