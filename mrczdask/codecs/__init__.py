@@ -1,1 +1,5 @@
-"""numcodecs and Zarr v3 shells over `kernels`."""
+"""Two codecs for counting detectors, as Zarr v3 serializers and as numcodecs codecs."""
+
+from mrczdask.codecs.pixel_histogram import PixelHistogram, PixelHistogramNumcodec
+
+__all__ = ["PixelHistogram", "PixelHistogramNumcodec"]

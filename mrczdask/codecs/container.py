@@ -65,7 +65,7 @@ def open_stream(magic: bytes, codec: str, stream: Any) -> tuple[Header, memoryvi
         When it is no stream of this codec, of a newer version, truncated or corrupt.
     """
     raw = as_bytes(stream)
-    view = memoryview(raw)
+    view = memoryview(raw.data)
     if raw.size < _FIXED.size or bytes(view[:4]) != magic:
         raise CodecError(f"{codec}: these {raw.size} bytes are not its stream: they do not begin with {magic!r}")
     _, version, method, code, flags, crc = _FIXED.unpack_from(view)

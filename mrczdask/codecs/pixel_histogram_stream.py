@@ -22,8 +22,15 @@ from mrczdask.codecs.container import (
 )
 from mrczdask.errors import CodecError
 from mrczdask.kernels import rans
-from mrczdask.kernels.bits import as_bytes, read_varints, token_bases, write_varints
-from mrczdask.kernels.histogram_classes import MAX_BINS, MAX_CLASSES, fine_bins, optimal_cuts, pixel_sums, token_histograms
+from mrczdask.kernels.bits import DIRECT_BITS, as_bytes, read_varints, token_bases, write_varints
+from mrczdask.kernels.histogram_classes import (
+    MAX_BINS,
+    MAX_CLASSES,
+    fine_bins,
+    optimal_cuts,
+    pixel_sums,
+    token_histograms,
+)
 from mrczdask.kernels.pixel_symbols import (
     DIRECT,
     apply_patches,
@@ -42,7 +49,10 @@ NAME: Final = "mrczdask.pixel_histogram"
 _FLAT, _PATTERNS = 0, 1
 _SAMPLE: Final = 1 << 20
 """Pixels counted for the histograms of a chunk; more change the size by less than 0.1 %."""
+_GLANCE: Final = 1 << 14
 _FEWEST_PATTERNS: Final = 4
+_WIDE: Final = 1 << 17
+"""Wider patterns are first looked at through every eighth pixel or fewer: most movies need one class."""
 _BLOCK_BYTES: Final = 1 << 18
 """Rows are coded in blocks that stay in the second-level cache while the classes are gone through."""
 _FIELDS: Final = 10
@@ -86,7 +96,7 @@ def encode(array: Any, pattern_size: int | None) -> bytes:
 
 def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
     """Body of a coded stream; None when the chunk is better stored."""
-    low = int(pixels.min()) % (1 << 8 * pixels.itemsize)
+    low = _origin(pixels.reshape(-1)) % (1 << 8 * pixels.itemsize)
     values = pixels.reshape(-1).view(f"u{pixels.itemsize}")
     patterns = values.reshape(-1, pattern_size)
     for sample in (_SAMPLE, values.size):
@@ -105,7 +115,18 @@ def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
     states, words = rans.encode_runs(symbols, runs, model.joint)
     side, patch_bytes = _side_information(model), _pack_patches(patches)
     form = _PATTERNS if order.size else _FLAT
-    fields = (form, pattern_size, block, low, len(model.kinds), len(side), len(patches), len(patch_bytes), n_bits, words.size)
+    fields = (
+        form,
+        pattern_size,
+        block,
+        low,
+        len(model.kinds),
+        len(side),
+        len(patches),
+        len(patch_bytes),
+        n_bits,
+        words.size,
+    )
     return [
         b"".join(varint(int(n)) for n in fields),
         side,
@@ -115,6 +136,13 @@ def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
         states.astype("<u4", copy=False).tobytes(),
         words.astype("<u2", copy=False).tobytes(),
     ]
+
+
+def _origin(pixels: NDArray[Any]) -> int:
+    """What offsets are counted from: the smallest pixel, or the foot of the crowd where outliers are far below it."""
+    lowest = int(pixels.min())
+    foot, middle = (int(q) for q in np.quantile(pixels[:: pixels.size // _GLANCE + 1], (0.01, 0.5), method="lower"))
+    return max(lowest, 2 * foot - middle - 8) if foot > lowest + 32 else lowest
 
 
 def _stack(values: NDArray[Any], patterns: NDArray[Any], model: Model) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -136,36 +164,45 @@ def _fit(patterns: NDArray[Any], low: int, sample: int) -> Model:
     """Find the classes of pixels, and kind, base and table of each."""
     n, size = patterns.shape
     step = max(n * size // sample, 1)
-    if n >= _FEWEST_PATTERNS:
-        groups, n_bins = fine_bins(pixel_sums(patterns, low), MAX_BINS)
-        histograms = token_histograms(patterns, low, groups, np.zeros(n_bins, np.int64), step, True)
-        population = np.bincount(groups, minlength=n_bins)
-        cuts = optimal_cuts(histograms, population, n * size / histograms.sum())
+    if n >= _FEWEST_PATTERNS and (
+        size < _WIDE or len(_cut(patterns[:, :: size // _WIDE * 8 + 1].copy(), low, 1)[0]) > 1
+    ):
+        cuts, groups, histograms = _cut(patterns, low, step)
         if len(cuts) > 1:
-            class_of_bin = (np.searchsorted(cuts, np.arange(n_bins), "right") - 1).astype(np.uint8)
+            class_of_bin = (np.searchsorted(cuts, np.arange(len(histograms)), "right") - 1).astype(np.uint8)
             class_of = class_of_bin[groups]
-            return _tables(patterns, low, class_of, np.bincount(class_of), step)
+            return _tables(patterns, low, class_of, np.add.reduceat(histograms, cuts), step)
     flat = patterns.reshape(-1)
     width = max(min(flat.size // 64, 4096), 1)
     rows = flat[: flat.size // width * width].reshape(-1, width)
-    return _tables(rows, low, np.zeros(0, np.uint8), np.array([width]), step)
+    tokens = token_histograms(rows, low, np.zeros(width, np.uint8), np.zeros(1, np.int64), step, True)
+    return _tables(rows, low, np.zeros(0, np.uint8), tokens, step)
 
 
-def _tables(rows: NDArray[Any], low: int, class_of: Bytes, members: NDArray[np.int64], step: int) -> Model:
-    """Kind, base and table of given classes."""
-    n = len(members)
+def _cut(patterns: NDArray[Any], low: int, step: int) -> tuple[NDArray[np.int64], Bytes, NDArray[np.int64]]:
+    """First fine bin of each class, fine bin of each pixel, histograms of the fine bins."""
+    groups, n_bins = fine_bins(pixel_sums(patterns, low), MAX_BINS)
+    histograms = token_histograms(patterns, low, groups, np.zeros(n_bins, np.int64), step, True)
+    population = np.bincount(groups, minlength=n_bins)
+    return optimal_cuts(histograms, population, patterns.size / histograms.sum()), groups, histograms
+
+
+def _tables(rows: NDArray[Any], low: int, class_of: Bytes, tokens: NDArray[np.int64], step: int) -> Model:
+    """Kind, base and table of given classes from their token counts above `low`."""
+    n = len(tokens)
     groups = class_of if class_of.size else np.zeros(rows.shape[1], np.uint8)
-    bases = np.zeros(n, np.int64)
-    tokens = token_histograms(rows, low, groups, bases, step, True)
     bases = _lowest_offsets(tokens)
     if bases.any():
         tokens = token_histograms(rows, low, groups, bases, step, True)
-    direct = token_histograms(rows, low, groups, bases, step, False)
+    direct = tokens
+    if tokens[:, 1 << DIRECT_BITS :].any():
+        direct = token_histograms(rows, low, groups, bases, step, False)
     kinds = np.empty(n, np.int64)
     stored, joint = np.empty((2, n, rans.ALPHABET), np.uint16)
     for c in range(n):
         kinds[c], stored[c], _ = choose_kind(direct[c], tokens[c])
         complete_table(stored[c], kinds[c], joint[c])
+    members = np.bincount(class_of, minlength=n) if class_of.size else np.array([rows.shape[1]])
     return Model(class_of, members, kinds, bases, stored, joint)
 
 
@@ -185,7 +222,9 @@ def _side_information(model: Model) -> bytes:
     states, words = rans.encode_runs(model.class_of, np.array([[0, model.class_of.size]]), table[None])
     packed = write_classes(np.array([DIRECT]), np.zeros(1, np.int64), table[None])
     sizes = varint(len(bits)) + varint(len(packed))
-    return b"".join([sizes, bits.tobytes(), packed.tobytes(), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()])
+    return b"".join(
+        [sizes, bits.tobytes(), packed.tobytes(), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()]
+    )
 
 
 def _pack_patches(patches: NDArray[np.int64]) -> bytes:
@@ -195,15 +234,15 @@ def _pack_patches(patches: NDArray[np.int64]) -> bytes:
     return write_varints(pairs.reshape(-1)).tobytes()
 
 
-def decode(stream: Any, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-    """Decode a stream; an array of another shape than `shape` is refused before memory is taken."""
-    header, body = open_stream(MAGIC, NAME, stream)
-    if shape is not None and header.shape != tuple(shape):
-        raise CodecError(f"{NAME}: the stream holds {header.shape}, the array's chunks are {tuple(shape)}")
+def open_body(stream: Any) -> tuple[Header, memoryview]:
+    """Check a stream; return its header and body. No memory is taken for its pixels."""
+    return open_stream(MAGIC, NAME, stream)
+
+
+def decode_body(header: Header, body: memoryview) -> NDArray[Any]:
+    """Decode an opened stream into the shape, type and memory order that were encoded."""
     pixels = restore_simple(header, body, NAME)
-    if pixels is None:
-        pixels = _decoded(header, body)
-    return as_written(pixels, header)
+    return as_written(_decoded(header, body) if pixels is None else pixels, header)
 
 
 def _corrupt(what: str) -> CodecError:
@@ -259,12 +298,24 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     values[rows * columns : header.size] = tail
     stack = values[: rows * columns].reshape(rows, columns)
     _fill(stack, low, block, classes, states, words, extra, n_bits)
-    if not apply_patches(values[: rows * columns], low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)):
+    if not apply_patches(
+        values[: rows * columns], low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)
+    ):
         raise _corrupt("its patches")
     return values[: header.size].view(header.dtype).reshape(header.shape)
 
 
-def _fill(stack, low, block, classes, states, words, extra, n_bits):
+def _fill(
+    stack: NDArray[Any],
+    low: int,
+    block: int,
+    classes: Model,
+    states: NDArray[Any],
+    words: NDArray[Any],
+    extra: NDArray[Any],
+    n_bits: int,
+) -> None:
+    """Decode the symbols into rows of pixels."""
     runs = runs_of(stack.shape[0], block, classes.kinds, classes.members)
     symbols = np.empty(int(runs[:, 1].sum()), np.uint8)
     if not rans.decode_runs(states, words, runs, rans.decoding_table(classes.joint), symbols):
@@ -281,7 +332,7 @@ def _read_side(side: Bytes, n_classes: int, columns: int, form: int) -> Model:
     class_of = np.zeros(0, np.uint8)
     bits, members = side, np.array([columns])
     if form == _PATTERNS:
-        cut = _Cutter(memoryview(side))
+        cut = _Cutter(memoryview(side.data))
         n_bits, n_table = cut.varints(2)
         bits = cut.take(n_bits)
         class_of = _read_map(cut, cut.take(n_table), columns, n_classes)

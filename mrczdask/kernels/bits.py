@@ -1,6 +1,7 @@
 """Bits and variable-length integers in byte arrays: what the streams of the codecs are written with.
 
-Bit k of a stream is bit k % 8 of byte k // 8. A reader that would leave its buffer returns position -1, and stays there.
+Bit k of a stream is bit k % 8 of byte k // 8. A reader that would leave its buffer returns
+position -1, and stays there.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ def put_bits(buffer: Bytes, position: int, value: int, count: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def get_bits(buffer: Bytes, position: int, count: int) -> tuple[int, int]:
+def get_bits(buffer: Bytes, position: int, count: int) -> tuple[Any, int]:
     """Read `count` bits; return (value, next position)."""
     if position < 0 or position + count > 8 * buffer.size:
-        return 0, CORRUPT
-    value = 0
+        return np.int64(0), CORRUPT
+    value = np.int64(0)
     for k in range(count):
         value |= ((np.int64(buffer[position >> 3]) >> (position & 7)) & 1) << k
         position += 1
@@ -71,7 +72,7 @@ def unzigzag(value: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def token_of(offset: int) -> tuple[int, int]:
+def token_of(offset: Any) -> tuple[int, int]:
     """(token, number of extra bits) of an offset below 2**32; the extra bits are the low bits of the offset."""
     if offset < (1 << DIRECT_BITS):
         return offset, 0

@@ -7,6 +7,8 @@ those of histograms and of the class map included, is exact for the bins given.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -16,12 +18,14 @@ from mrczdask.kernels.bits import token_of
 MAX_CLASSES = 64
 MAX_BINS = 256
 TOKENS = 256
+LEAST_GAIN = 0.01
+"""Classes that save less than one per cent are not worth the time of going through them."""
 _BITS_PER_ENTRY = 5.0  # a stored frequency: change of its length and four bits, measured 4 to 6
 _BITS_PER_TABLE = 60.0  # kind, base and the frame of a table
 
 
 @njit(nogil=True, cache=True)
-def pixel_sums(values: NDArray[np.unsignedinteger], low: int) -> NDArray[np.uint64]:  # type: ignore[type-arg]
+def pixel_sums(values: NDArray[np.unsignedinteger], low: int) -> NDArray[np.uint64]:
     """Sum over the rows of values (rows, pixels) of value - low, modulo the range of their type."""
     rows, pixels = values.shape
     total = np.zeros(pixels, np.uint64)
@@ -79,7 +83,7 @@ def _merge_cells(population: NDArray[np.int64], most: int) -> tuple[NDArray[np.u
 
 @njit(nogil=True, cache=True)
 def token_histograms(
-    values: NDArray[np.unsignedinteger],  # type: ignore[type-arg]
+    values: NDArray[np.unsignedinteger],
     low: int,
     group: NDArray[np.uint8],
     bases: NDArray[np.int64],
@@ -91,7 +95,7 @@ def token_histograms(
     Direct symbols above 255 are not counted.
     """
     rows, pixels = values.shape
-    out = np.zeros((bases.size, TOKENS), np.int64)
+    out: Any = np.zeros((2, bases.size, TOKENS), np.int64)  # two by turns: adding twice to one counter would wait
     zeros = np.empty(bases.size, values.dtype)
     for g in range(bases.size):
         zeros[g] = values.dtype.type(low + bases[g])
@@ -100,11 +104,11 @@ def token_histograms(
         for p in range(pixels):
             g = group[p]
             offset = np.int64(values.dtype.type(values[r, p] - zeros[g]))
-            if offset < 256 and (not as_tokens or offset < 32):
-                out[g, offset] += 1
+            if offset < 32 or (offset < 256 and not as_tokens):
+                out[p & 1, g, offset] += 1
             elif as_tokens:
-                out[g, token_of(offset)[0]] += 1
-    return out
+                out[p & 1, g, token_of(offset)[0]] += 1
+    return out[0] + out[1]
 
 
 @njit(nogil=True, cache=True)
@@ -113,9 +117,7 @@ def _xlog(n: float) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _cut_costs(
-    histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float
-) -> NDArray[np.float64]:
+def _cut_costs(histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float) -> NDArray[np.float64]:
     """Bits of each run of bins [i, j] as one class: data, histogram, class map."""
     n = population.size
     pixels = population.sum()
@@ -152,9 +154,7 @@ def _cut_costs(
 
 
 @njit(nogil=True, cache=True)
-def optimal_cuts(
-    histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float
-) -> NDArray[np.int64]:
+def optimal_cuts(histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float) -> NDArray[np.int64]:
     """First bin of each class of the cheapest cut into at most 64 classes.
 
     Parameters
@@ -183,6 +183,8 @@ def optimal_cuts(
             end = start[end]
             cuts[k] = end
             k += 1
+        if best[n] > (1 - LEAST_GAIN) * cost[0, n - 1]:
+            return np.zeros(1, np.int64)
         if k <= MAX_CLASSES:
             return cuts[:k][::-1].copy()
         extra = 2 * extra + 32.0

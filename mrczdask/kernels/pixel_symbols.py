@@ -7,6 +7,8 @@ A stack is (rows, pixels): one row a pattern. A class of pixels has a kind, a ba
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -18,10 +20,12 @@ QUAD, PAIR, DIRECT, TOKEN = 0, 1, 2, 3
 ROWS_PER_SYMBOL = np.array([4, 2, 1, 1])
 PATCH_BITS = 24.0
 """What one patch costs: two bytes of distance and one of value."""
+MOST_PATCHES = 1 / 16
+"""Share of patched pixels at which the model is no good."""
 _LEAST_WEIGHT = 768
 """Joint probabilities below 768 / 2**24 get no code: a slot (1/4096 of all) would cost more than their patches."""
 
-Stack = NDArray[np.unsignedinteger]  # type: ignore[type-arg]
+Stack = NDArray[np.unsignedinteger]
 
 
 @njit(nogil=True, cache=True)
@@ -36,7 +40,7 @@ def joint_table(single: NDArray[np.uint16], kind: int, out: NDArray[np.uint16]) 
         else:
             weight = np.int64(single[s & 15]) * single[s >> 4]
         if weight >= _LEAST_WEIGHT:
-            out[s] = max(1, weight >> 12)
+            out[s] = max(1, (weight + 2048) >> 12)
             used += out[s]
         if weight > heaviest:
             heaviest, mode = weight, s
@@ -48,7 +52,7 @@ def joint_table(single: NDArray[np.uint16], kind: int, out: NDArray[np.uint16]) 
 @njit(nogil=True, cache=True)
 def complete_table(stored: NDArray[np.uint16], kind: int, out: NDArray[np.uint16]) -> bool:
     """Frequencies of the symbols of a kind from the stored ones; False when they do not fit."""
-    if kind == QUAD or kind == PAIR:
+    if kind in (QUAD, PAIR):
         return joint_table(stored, kind, out)
     out[:] = stored
     return True
@@ -101,7 +105,7 @@ def choose_kind(direct: NDArray[np.int64], tokens: NDArray[np.int64]) -> tuple[i
     kind = TOKEN
     single = normalise(direct)
     bits = _bits(direct, single, PATCH_BITS, total)
-    if bits <= best_bits + 1e-9:
+    if bits <= best_bits + 1e-9 and direct.sum() > (1 - MOST_PATCHES / 2) * total:
         kind, best, best_bits = DIRECT, single, bits
     joint = np.empty(ALPHABET, np.uint16)
     for candidate, values in ((PAIR, 16), (QUAD, 4)):
@@ -110,7 +114,7 @@ def choose_kind(direct: NDArray[np.int64], tokens: NDArray[np.int64]) -> tuple[i
         single = normalise(counts)
         if joint_table(single, candidate, joint):
             bits = _joint_bits(counts, joint, candidate, total)
-            if bits <= 1.004 * best_bits + 1e-3:
+            if bits <= 1.004 * best_bits + 1e-3 and counts.sum() > (1 - MOST_PATCHES / 2) * total:
                 kind, best, best_bits = candidate, single, bits
     return kind, best, best_bits
 
@@ -211,7 +215,7 @@ def symbolise(
     symbols = np.empty(runs[:, 1].sum(), np.uint8)
     n_extra = rows * members[kinds == TOKEN].sum()
     extra, n_bits = np.zeros(n_extra // 2 + 2, np.uint64), 0
-    patches, n = np.empty((rows * pixels // 16 + 16, 2), np.int64), 0
+    patches, n = np.empty((int(rows * pixels * MOST_PATCHES) + 16, 2), np.int64), 0
     room = patches.shape[0] - 4
     at = 0
     for r in range(runs.shape[0]):
@@ -243,12 +247,34 @@ def symbolise(
 
 
 @njit(nogil=True, cache=True)
-def _patch(patches: NDArray[np.int64], n: int, room: int, position: int, offset: int, coded: int) -> int:
+def _patch(patches: NDArray[np.int64], n: int, room: int, position: Any, offset: Any, coded: Any) -> int:
     """Note a pixel whose symbol says `coded`; return the number of patches, at most one more than there is room."""
     if offset == coded or n > room:
         return n
     patches[n, 0], patches[n, 1] = position, offset
     return n + 1
+
+
+@njit(nogil=True, cache=True)
+def _nearest(table, mode, bits, offsets, position, pixels, patches, n, room):  # type: ignore[no-untyped-def]
+    """A symbol that has a code: offsets furthest from the mode's are replaced by them, and patched, until one has."""
+    parts = np.empty(len(offsets), np.int64)
+    for k in range(parts.size):
+        parts[k] = np.int64(offsets[k])
+    mask = (1 << bits) - 1
+    while True:
+        furthest, distance, symbol = 0, -1, 0
+        for k in range(parts.size):
+            away = parts[k] - ((mode >> (bits * k)) & mask)
+            away = away if away >= 0 else -away
+            if away > distance:
+                furthest, distance = k, away
+            symbol |= parts[k] << (bits * k)
+        if parts.max() <= mask and table[symbol]:
+            return np.uint64(symbol), n
+        usual = (mode >> (bits * furthest)) & mask
+        n = _patch(patches, n, room, position + furthest * pixels, parts[furthest], usual)
+        parts[furthest] = usual
 
 
 @njit(nogil=True, cache=True)
@@ -263,11 +289,7 @@ def _take_quads(flat, start, pixels, mine, zero, table, mode, out, patches, n, r
         c, d = np.uint64(kind(flat[three + p] - zero)), np.uint64(kind(flat[four + p] - zero))
         s = (a | b << np.uint64(2) | c << np.uint64(4) | d << np.uint64(6)) & np.uint64(255)
         if (a | b | c | d) > np.uint64(3) or table[s] == 0:
-            s = np.uint64(mode)
-            n = _patch(patches, n, room, np.int64(one + p), np.int64(a), mode & 3)
-            n = _patch(patches, n, room, np.int64(two + p), np.int64(b), (mode >> 2) & 3)
-            n = _patch(patches, n, room, np.int64(three + p), np.int64(c), (mode >> 4) & 3)
-            n = _patch(patches, n, room, np.int64(four + p), np.int64(d), mode >> 6)
+            s, n = _nearest(table, mode, 2, (a, b, c, d), start + np.int64(p), pixels, patches, n, room)
         out[i] = s
     return n
 
@@ -282,9 +304,7 @@ def _take_pairs(flat, start, pixels, mine, zero, table, mode, out, patches, n, r
         a, b = np.uint64(kind(flat[one + p] - zero)), np.uint64(kind(flat[two + p] - zero))
         s = (a | b << np.uint64(4)) & np.uint64(255)
         if (a | b) > np.uint64(15) or table[s] == 0:
-            s = np.uint64(mode)
-            n = _patch(patches, n, room, np.int64(one + p), np.int64(a), mode & 15)
-            n = _patch(patches, n, room, np.int64(two + p), np.int64(b), mode >> 4)
+            s, n = _nearest(table, mode, 4, (a, b), start + np.int64(p), pixels, patches, n, room)
         out[i] = s
     return n
 
@@ -419,7 +439,9 @@ def _put_tokens(flat, start, mine, zero, symbols, extra, bit, n_bits, bases, wid
         word, shift = bit >> 6, np.uint64(bit & 63)
         low = extra[word] >> shift | (extra[word + 1] << np.uint64(1)) << (np.uint64(63) - shift)
         p = np.uint64(start) + (np.uint64(mine[i]) if many else np.uint64(i))
-        flat[p] = np.uint64(zero) + np.uint64(bases[symbols[i]]) + (low & ((np.uint64(1) << np.uint64(width)) - np.uint64(1)))
+        flat[p] = (
+            np.uint64(zero) + np.uint64(bases[symbols[i]]) + (low & ((np.uint64(1) << np.uint64(width)) - np.uint64(1)))
+        )
         bit += width
     return bit
 
@@ -434,9 +456,9 @@ def apply_patches(
     patches: NDArray[np.int64],
 ) -> bool:
     """Set the pixels of (distance, offset) patches; False when one is outside `values` (flat)."""
-    position = 0
+    position: Any = 0
     for k in range(patches.shape[0]):
-        position += patches[k, 0]
+        position = position + patches[k, 0]
         if position >= values.size or patches[k, 1] >> 32:
             return False
         base = bases[class_of[position % columns]] if class_of.size else bases[0]

@@ -6,6 +6,8 @@ docs/codecs.md specifies the stream. J. Duda, "Asymmetric numeral systems", arXi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ Frequencies = NDArray[np.uint16]
 
 
 @njit(nogil=True, cache=True)
-def _bit_length(value: int) -> int:
+def _bit_length(value: Any) -> int:
     n = 0
     while value >> n:
         n += 1
@@ -36,7 +38,7 @@ def _bit_length(value: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _short(frequency: int, up: bool) -> int:
+def _short(frequency: Any, up: bool) -> int:
     """Round a frequency to five significant bits."""
     drop = max(_bit_length(frequency) - SIGNIFICANT, 0)
     return ((frequency + ((1 << drop) >> 1 if up else 0)) >> drop) << drop
@@ -76,7 +78,7 @@ def write_table(frequencies: Frequencies, buffer: NDArray[np.uint8], position: i
     """Append a table to a zeroed bit buffer; return the next position."""
     mode = np.argmax(frequencies == SCALE) if frequencies.max() == SCALE else _implied(frequencies)
     position = put_bits(buffer, position, 1 if frequencies[mode] == SCALE else 0, 1)
-    position = put_bits(buffer, position, mode, 8)
+    position = put_bits(buffer, position, int(mode), 8)
     if frequencies[mode] == SCALE:
         return position
     top = ALPHABET - 1
@@ -146,7 +148,9 @@ def decoding_table(frequencies: NDArray[np.uint16]) -> NDArray[np.uint32]:
         for s in range(ALPHABET):
             frequency = np.uint32(frequencies[t, s])
             for k in range(frequency):
-                out[slot] = np.uint32(s) | (np.uint32(k) << np.uint32(8)) | ((frequency - np.uint32(1)) << np.uint32(20))
+                out[slot] = (
+                    np.uint32(s) | (np.uint32(k) << np.uint32(8)) | ((frequency - np.uint32(1)) << np.uint32(20))
+                )
                 slot += 1
     return out
 
@@ -234,7 +238,9 @@ def decode_runs(
 @njit(nogil=True, cache=True)
 def _advance(x: np.uint32, entry: np.uint32, words: Words, position: np.uint64) -> tuple[np.uint32, np.uint64]:
     """Take a symbol off a state and fill it up from the words."""
-    x = ((entry >> np.uint32(20)) + np.uint32(1)) * (x >> np.uint32(SCALE_BITS)) + ((entry >> np.uint32(8)) & np.uint32(0xFFF))
+    x = ((entry >> np.uint32(20)) + np.uint32(1)) * (x >> np.uint32(SCALE_BITS)) + (
+        (entry >> np.uint32(8)) & np.uint32(0xFFF)
+    )
     low = x < np.uint32(LOWEST)
     filled = (x << np.uint32(16)) | np.uint32(words[position])
     return (filled if low else x), position + np.uint64(low)

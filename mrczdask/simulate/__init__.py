@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from mrczdask.simulate.defects import Defects
+from mrczdask.simulate.entropy import poisson_entropy
 from mrczdask.simulate.flat import poisson
 from mrczdask.simulate.gain import Gain
 from mrczdask.simulate.movies import SimulatedMovie, SimulatedSession, movie, session
 from mrczdask.simulate.pattern import Pattern
 from mrczdask.simulate.readout import Readout
 from mrczdask.simulate.specimen import Specimen
+from mrczdask.simulate.stem import StemScan, stem
 
 __all__ = [
     "Defects",
@@ -18,7 +20,10 @@ __all__ = [
     "SimulatedMovie",
     "SimulatedSession",
     "Specimen",
+    "StemScan",
     "movie",
     "poisson",
+    "poisson_entropy",
     "session",
+    "stem",
 ]
