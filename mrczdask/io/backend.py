@@ -36,6 +36,8 @@ class MovieArray(BackendArray):
         self.shape = (len(self.readers),) * session + tuple(self.readers[0].shape)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        if not isinstance(key, indexing.VectorizedIndexer):  # xarray's adapter fails on empty slices of negative step
+            return self._read(key.tuple)
         support = indexing.IndexingSupport.OUTER
         return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
 

@@ -66,7 +66,9 @@ def test_sign_of_mode_0(
         assert parse_header(raw, signed=asked).signed_known
 
 
-@pytest.mark.parametrize(("nx", "ny"), [(3838, 7420), (3710, 7676), (3840, 7424), (3712, 7680), (11520, 4092), (5760, 8184)])
+@pytest.mark.parametrize(
+    ("nx", "ny"), [(3838, 7420), (3710, 7676), (3840, 7424), (3712, 7680), (11520, 4092), (5760, 8184)]
+)
 def test_packed_mode_0_by_label_and_size(nx: int, ny: int) -> None:
     for dx, dy in ((0, 0), (2, -2)):
         cella = ((nx + dx) * 0.5, ny * 0.5, 1.0)
