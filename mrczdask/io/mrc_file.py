@@ -62,6 +62,7 @@ def _open(
         table,
         dtype=None if signed is not None else kept_dtype(own, header.stored),
         storage_options=storage_options,
+        stamp=str(source.fingerprint),
     )
     attrs = {**_attrs(header), **facts.attrs, **kept_attrs(own)}
     if user:

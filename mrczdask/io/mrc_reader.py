@@ -46,6 +46,8 @@ class MrcReader:
     line_bytes: int
     table: FrameTable = field(repr=False)
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    stamp: str = field(default="", repr=False)
+    """What changes when the file does: with it in the names of Dask, a cluster never gives pixels of the old file."""
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class MrcReader:
         *,
         dtype: np.dtype[Any] | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        stamp: str = "",
     ) -> MrcReader:
         """A reader for the frames of `table`; `dtype` is what the writer's JSON says the pixels were."""
         _, ny, nx = header.shape
@@ -73,6 +76,7 @@ class MrcReader:
             line_bytes=header.line_bytes,
             table=table,
             storage_options=storage_options,
+            stamp=stamp,
         )
 
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:

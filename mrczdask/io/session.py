@@ -18,7 +18,7 @@ from mrczdask.io.backend import MovieArray
 from mrczdask.io.movie import Chunks, chunked, coord_variable, lazy_variable, open_file
 from mrczdask.io.mrc_file import Truncated
 from mrczdask.io.reader import MovieFile
-from mrczdask.io.source import is_remote, unwrapped_name
+from mrczdask.io.source import is_remote, local_path, unwrapped_name
 
 _OPEN_THREADS: Final = 16
 """Movies opened at the same time: opening waits for the store, not for the processor."""
@@ -97,7 +97,7 @@ def expand_urls(
     found: list[str] = []
     for path in given:
         item = str(os.fspath(path))
-        if not any(mark in item for mark in "*?["):
+        if not any(mark in item for mark in "*?[") or (not is_remote(item) and os.path.exists(local_path(item))):
             found.append(item)
             continue
         matches = sorted(_glob(item, storage_options), key=natural_key)
@@ -121,7 +121,7 @@ def _glob(pattern: str, storage_options: Mapping[str, Any] | None) -> list[str]:
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key by which movie_2 comes before movie_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def unique_names(urls: Sequence[str]) -> list[str]:
