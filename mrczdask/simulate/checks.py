@@ -16,7 +16,14 @@ def check_range(owner: str, values: Mapping[str, Any], low: float, high: float =
     """Refuse what is no finite number from low to high."""
     for name, value in values.items():
         if not (isinstance(value, int | float | np.number) and math.isfinite(value) and low <= value <= high):
-            raise ValueError(f"{owner}: {name}={value!r}: give a number from {low:g} to {high:g}")
+            raise ValueError(f"{owner}: {name}={value}: give a number from {low:g} to {high:g}")
+
+
+def check_count(owner: str, values: Mapping[str, Any]) -> None:
+    """Refuse what is no whole number, 0 or more."""
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"{owner}: {name}={value}: give a whole number, 0 or more")
 
 
 def checked_shape(shape: Sequence[int], kinds: Mapping[int, str]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask.kernels.defect_sites import SITE, alive_sites
 from mrczdask.kernels.philox import uniforms
-from mrczdask.simulate.checks import check_range
+from mrczdask.simulate.checks import check_count, check_range
 from mrczdask.simulate.keys import key_of
 
 HISTORY: Final = 8
@@ -96,10 +96,7 @@ class Defects:
         check_range("Defects", {"hot_excess[0]": low, "hot_excess[1]": high}, 1e-6)
         if low > high:
             raise ValueError(f"Defects: hot_excess={self.hot_excess}: give the smaller limit first")
-        for name in ("dead_columns", "dead_rows"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"Defects: {name}={value!r}: give a whole number, 0 or more")
+        check_count("Defects", {"dead_columns": self.dead_columns, "dead_rows": self.dead_rows})
 
     @property
     def has_hot(self) -> bool:

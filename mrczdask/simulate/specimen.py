@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrczdask.kernels.philox import uniforms
 from mrczdask.kernels.scenery import add_waves, shade_film, shade_particles
-from mrczdask.simulate.checks import check_range
+from mrczdask.simulate.checks import check_count, check_range
 from mrczdask.simulate.fields import flat_image, smooth_waves
 from mrczdask.simulate.keys import key_of
 
@@ -73,7 +73,7 @@ class Specimen:
 
     def __post_init__(self) -> None:
         check_range("Specimen", {"ice_sd": self.ice_sd}, 0, 0.5)
-        check_range("Specimen", {"particles": self.particles}, 0)
+        check_count("Specimen", {"particles": self.particles})
         check_range("Specimen", {"particle_diameter": self.particle_diameter}, 1)
         contrasts = {"particle_contrast": self.particle_contrast, "carbon_contrast": self.carbon_contrast}
         check_range("Specimen", contrasts, 0, 1)
