@@ -50,7 +50,7 @@ def fill_words(out: NDArray[np.uint32], first: int, c1: int, c2: int, c3: int, k
     w1, w2, w3 = np.uint32(c1), np.uint32(c2), np.uint32(c3)
     start = np.uint32(first)
     for b in range(out.shape[1]):
-        a = block(start + np.uint32(b), w1, w2, w3, k0, k1)
+        a = block(np.uint32(start + np.uint32(b)), w1, w2, w3, k0, k1)
         out[0, b], out[1, b], out[2, b], out[3, b] = a[0], a[1], a[2], a[3]
 
 
