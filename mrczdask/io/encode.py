@@ -80,14 +80,15 @@ def frame_sums(pixels: NDArray[Any]) -> Sums:
     """Statistics of the pixels; complex pixels have none."""
     if pixels.dtype.kind == "c":
         return Sums(n=pixels.size)
-    flat = np.ascontiguousarray(pixels).reshape(-1)
+    flat = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")).reshape(-1)
     if flat.dtype.kind == "b":
         flat = flat.view(np.uint8)
     if flat.dtype == np.float16:
         flat = flat.astype(np.float32)
-    kernel = float_statistics if flat.dtype.kind == "f" else integer_statistics
-    values = byte_statistics(flat) if flat.dtype.itemsize == 1 else kernel(flat)
-    return Sums(float(values[0]), float(values[1]), float(values[2]), float(values[3]), flat.size)
+    if flat.dtype.kind == "f":
+        return Sums(*float_statistics(flat))
+    low, high, total, squares = (byte_statistics if flat.dtype.itemsize == 1 else integer_statistics)(flat)
+    return Sums(float(low), float(high), float(total), squares, flat.size)
 
 
 def encode_frame(frame: NDArray[Any], encoding: Encoding) -> bytes:

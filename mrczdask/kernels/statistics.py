@@ -58,13 +58,14 @@ def integer_statistics(pixels: NDArray[np.integer]) -> tuple[np.int64, np.int64,
 
 
 @njit(nogil=True, cache=True)
-def float_statistics(pixels: NDArray[np.floating]) -> tuple[float, float, float, float]:
-    """(minimum, maximum, sum, sum of squares) of flat floats that are finite; infinities where none is."""
-    low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
+def float_statistics(pixels: NDArray[np.floating]) -> tuple[float, float, float, float, int]:
+    """(minimum, maximum, sum, sum of squares, number) of flat floats that are finite; infinities where none is."""
+    low, high, total, squares, n = np.inf, -np.inf, 0.0, 0.0, 0
     for k in range(pixels.size):
         value = float(pixels[k])
         if np.isfinite(value):
             low, high = min(low, value), max(high, value)
             total += value
             squares += value * value
-    return low, high, total, squares
+            n += 1
+    return low, high, total, squares, n
