@@ -22,6 +22,7 @@ _MODULE_OF = {
     "open_archive": "mrczdask.io.archive",
     "show_versions": "mrczdask.versions",
     "sum_frames": "mrczdask.movies.sums",
+    "estimate_gain": "mrczdask.movies.blind_gain",
 }
 """Where each public name lives. A module maps to itself."""
 

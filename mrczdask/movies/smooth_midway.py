@@ -1,0 +1,139 @@
+"""The gain by smooth midway equalisation (SME) of frames: rows and columns should have the same histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import dask
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.execution.progress import Progress, track
+from mrczdask.execution.regions import run_regions
+from mrczdask.execution.shared import shared
+from mrczdask.kernels.midway import Midway, Workspace, add_midway
+from mrczdask.movies.ranked_images import NOT_FINITE, Group, Movies
+
+MOST_ITERATIONS: Final = 30
+CONVERGED: Final = 1e-4
+"""Root mean square change of the gain at which iterations end: below any residual that the alarms judge."""
+
+
+class MidwaySums(NamedTuple):
+    """Running sums over images: what was recorded, what it should have been, the sigmas taken."""
+
+    recorded: NDArray[np.float64]
+    ideal: NDArray[np.float64]
+    sigmas: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class MidwayGain:
+    """A gain to divide by, mean 1 over good pixels; `change` is the root mean square change of each iteration."""
+
+    gain: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
+    defect: NDArray[np.bool_]
+    change: list[float]
+    sigma: tuple[float, float]
+
+
+def midway_sums(
+    images: Any, gain: NDArray[np.float32] | None, how: Midway, reference: NDArray[np.float32] | None = None
+) -> MidwaySums:
+    """Sums over images (image, y, x), multiplied by `reference`, of themselves and of their equalised forms (eq. 7)."""
+    recorded, ideal = np.zeros(images.shape[1:]), np.zeros(images.shape[1:])
+    work, sigmas = Workspace(), []
+    for raw in images:
+        image = raw if reference is None else raw * reference
+        recorded += image
+        corrected = image if gain is None else image / gain
+        if corrected.dtype.kind == "f" and not np.isfinite(corrected).all():
+            raise ValueError(NOT_FINITE)
+        sigmas.append(add_midway(corrected, how, ideal, work))
+    return MidwaySums(recorded, ideal, sigmas)
+
+
+def midway_ratio(recorded: Any, ideal: Any, mask: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Equation 7: a gain of mean 1 over good pixels, and the pixels without one, whose gain is 1."""
+    defect = (recorded <= 0) | (ideal <= 0)
+    gain = np.ones(recorded.shape)
+    np.divide(recorded, ideal, out=gain, where=~defect)
+    good = ~(defect | mask)
+    if not good.any():
+        raise ValueError("no pixel is good: all are masked or have counted nothing")
+    gain /= gain[good].mean()
+    gain[defect] = 1.0
+    return gain, defect
+
+
+def midway_gain(
+    movies: Movies,
+    groups: Sequence[Group],
+    how: Midway,
+    *,
+    iterations: int | str = 1,
+    progress: Progress = None,
+    reference: Any = None,
+) -> MidwayGain:
+    """Iterate equation 7 from a gain of 1, on images multiplied by `reference` where there is one."""
+    gain, defect = np.ones(movies.shape), np.zeros(movies.shape, bool)
+    change: list[float] = []
+    factor = shared(reference)
+    for n in range(MOST_ITERATIONS if iterations == "converge" else int(iterations)):
+        known = None if n == 0 else shared(gain.astype(np.float32))
+        with track(progress, len(groups), f"gain, iteration {n + 1}") as advance:
+            sums = _all_sums(movies, groups, (known, how, factor), advance)
+        before = gain
+        gain, defect = midway_ratio(sums.recorded, sums.ideal, movies.mask)
+        change.append(float(np.sqrt(np.mean((gain - before) ** 2))))
+        if iterations == "converge" and change[-1] < CONVERGED:
+            break
+    share = 1.0 if how.sequential else 1 - 0.5 ** len(change)
+    sigma_x, sigma_y = np.median(sums.sigmas, axis=0)
+    uncertainty = _uncertainty(gain, sums.recorded, ~(defect | movies.mask), share)
+    return MidwayGain(gain, uncertainty, defect, change, (float(sigma_x), float(sigma_y)))
+
+
+def _all_sums(
+    movies: Movies, groups: Sequence[Group], known: tuple[Any, ...], advance: Callable[[], None]
+) -> MidwaySums:
+    region = dask.delayed(midway_sums, pure=False)
+    tasks = ((group, region(shared(group.of(movies)), *known)) for group in groups)
+    total: MidwaySums | None = None
+    for _, part in run_regions(tasks, on_done=advance):
+        if total is None:
+            total = part
+        else:
+            np.add(total.recorded, part.recorded, out=total.recorded)
+            np.add(total.ideal, part.ideal, out=total.ideal)
+            total.sigmas.extend(part.sigmas)
+    assert total is not None
+    return total
+
+
+def _uncertainty(gain: Any, recorded: Any, good: Any, share: float) -> NDArray[np.float64]:
+    """Standard error: of the means of a row and a column, and the scatter of the pixels about them."""
+    flat = np.where(good, recorded / gain, np.nan)
+    flat /= np.nanmean(flat)
+    relative = np.where(good, gain, np.nan)
+    with np.errstate(invalid="ignore"):
+        by_row, by_column = (_line_error(flat, axis) for axis in (1, 0))
+        scatter = relative - _line_mean(relative, 1) - _line_mean(relative, 0) + 1
+    pixel = np.nanvar(scatter)
+    return gain * np.sqrt(share**2 * (by_row**2 + by_column**2) + pixel)
+
+
+def _line_mean(image: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    count = np.maximum(np.isfinite(image).sum(axis=axis, keepdims=True), 1)
+    return np.nansum(image, axis=axis, keepdims=True) / count
+
+
+def _line_error(image: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Standard error of the means of lines; that of a whole image for lines without a good pixel."""
+    count = np.isfinite(image).sum(axis=axis, keepdims=True)
+    squares = np.nansum((image - _line_mean(image, axis)) ** 2, axis=axis, keepdims=True)
+    variance = np.where(count > 1, squares / np.maximum(count - 1, 1), np.nanvar(image))
+    return np.asarray(np.sqrt(variance / np.maximum(count, 1)))
