@@ -48,8 +48,8 @@ def pack_json(movie: xr.DataArray, metadata: Mapping[str, Any] | None) -> bytes:
 
 
 def _coord(values: xr.DataArray) -> dict[str, Any]:
-    times = values.dtype.kind in "mM"
-    data = values.values.astype(str) if times else values.values
+    as_json = {"M": str, "m": np.int64}.get(values.dtype.kind)
+    data = values.values if as_json is None else values.values.astype(as_json)
     return {"dims": list(values.dims), "data": data.tolist(), "dtype": values.dtype.str, "attrs": dict(values.attrs)}
 
 
