@@ -1,14 +1,25 @@
-"""Fixtures shared by all tests: where the test data are, and a scheduler that must not be called."""
+"""Shared by all tests: where the test data are and that they are not missed, a scheduler that must not be called."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that is skipped for want of the test data where MRCZDASK_REQUIRE_DATA=1 says that they are there."""
+    report = yield
+    needs_data = item.get_closest_marker("real_data") or "data_dir" in getattr(item, "fixturenames", ())
+    if report.skipped and needs_data and os.environ.get("MRCZDASK_REQUIRE_DATA") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and MRCZDASK_REQUIRE_DATA=1 forbids it: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
