@@ -53,12 +53,12 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[test]'
 	@touch $@
 
-# Resolves anew, without the old pins, in an environment of its own; `make test` then tests the new ones.
-# The core comes first: resolved together with the extras, pip settles on old releases of it.
+# Resolves anew, without the old pins, in an environment of its own; `make test` then tests the new ones. The core comes
+# first and botocore, which aiobotocore pins, second: all at once, pip takes longer and settles on older releases.
 constraints: ## Write constraints/ for this Python from what its packages resolve to today
 	$(PYTHON) -m venv --clear $(VENV)-new
-	$(VENV)-new/bin/python -m pip install --quiet --disable-pip-version-check -e .
-	$(VENV)-new/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	for part in . '.[s3]' '.[test]'; do \
+	$(VENV)-new/bin/python -m pip install --quiet --disable-pip-version-check -e "$$part" || exit 1; done
 	@{ echo "# Tested together on Python $(VERSION:3%=3.%); written by make constraints."; \
 	$(VENV)-new/bin/python -m pip freeze | grep -E '^[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+$$' | grep -v '^mrczdask=='; } \
 	> constraints/py$(VERSION).txt
