@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import dask.array as da
 import numpy as np
@@ -16,7 +16,7 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
-from mrczdask.formats.mrc_fields import BLOSC_CODECS, MODE_DTYPES, PACKED4
+from mrczdask.formats.mrc_fields import MODE_DTYPES, PACKED4
 from mrczdask.formats.mrcz import FrameTable
 from mrczdask.io.encode import EncodedFrames, Encoding, encode_block
 
@@ -36,6 +36,7 @@ MODE_OF: Final = {
 INT8_MAX: Final = 127
 
 Codec = Literal["none", "blosclz", "lz4", "lz4hc", "zlib", "zstd"]
+WRITTEN: Final = get_args(Codec)
 
 
 def as_movie(movie: Any) -> xr.DataArray:
@@ -59,8 +60,8 @@ def as_movie(movie: Any) -> xr.DataArray:
 
 def plan_encoding(frames: xr.DataArray, codec: str | None, level: int, mode: int | None) -> Encoding:
     """Mode and stored dtype for the dtype of the movie."""
-    if codec is not None and codec not in BLOSC_CODECS:
-        raise MrcFormatError(f"codec {codec!r} is not one of {', '.join(BLOSC_CODECS)}")
+    if codec is not None and codec not in WRITTEN:
+        raise MrcFormatError(f"codec {codec!r} is not one of {', '.join(WRITTEN)}")
     dtype = frames.dtype
     chosen = mode if mode is not None else 0 if dtype == np.uint8 else MODE_OF.get(dtype.str[1:])
     if chosen not in MODE_DTYPES or MODE_DTYPES[chosen].shape:
