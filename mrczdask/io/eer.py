@@ -61,7 +61,8 @@ class EerReader:
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Fill `out` with rows and columns of the fractions; a camera frame is always decoded whole."""
         strips = range(self.segments.offsets.shape[1])
-        straight = self.group == 1 and out.shape[1:] == self.shape[1:] and out[:1].flags.c_contiguous
+        straight = self.group == 1 and out.dtype == np.uint8 and out.shape[1:] == self.shape[1:]
+        straight = straight and out[:1].flags.c_contiguous
         whole = None if straight else np.empty(self.shape[1:], np.uint8)
         with faults(self.url), open_source(self.url, self.storage_options) as source:
             out[...] = 0
@@ -175,7 +176,7 @@ def _movie(
         "eer": {"upsampling": reader.upsampling, "frames_per_fraction": reader.group, "camera_frames": n_raw},
     }
     if beside.notes:
-        encoding["notes"] = beside.notes
+        encoding[schema.NOTES] = beside.notes
     rate = credible(schema.DOSE_RATE, items.get("meanDoseRate", ("",))[0])
     return MovieFile(
         reader,

@@ -7,7 +7,7 @@ attribute `origin` says which it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from mrczdask.formats.facts import credible, datetime64
 from mrczdask.io.backend import preferred_chunks
 from mrczdask.io.json_header import KEY, kept_coords, split_json
 from mrczdask.io.reader import MovieFile
-from mrczdask.io.sidecar import read_sidecar
 from mrczdask.io.source import Source, is_wrapped, open_source
 from mrczdask.io.tiff_file import (
     Segments,
@@ -51,6 +50,12 @@ ANGSTROM_PER_UNIT: Final[Mapping[str, float]] = {
 }
 """Units of the pixel size in ImageJ's description."""
 ANGSTROM_PER_INCH: Final = 2.54e8
+LZW: Final = 5
+COMPRESSIONS: Final = (1, LZW, 8, 32946, 32773, 34925, 50000)
+"""None, LZW, deflate (two numbers), PackBits, LZMA and zstd: others are not lossless, or not written by cameras."""
+
+Unpack = Callable[[bytes, int], Any]
+"""The bytes of a strip as stored, and how many its pixels are, to what tifffile decodes."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,11 @@ class TiffReader:
         wanted = range(first, last)
         with open_tiff_file(self.url, self.storage_options) as (tif, source):
             keyframe = tif.pages[self.keyframe]
+            unpack = _unpacker(keyframe)
             for place, parts in read_batches(source, self.segments, frames, wanted):
                 for segment, data in zip(wanted, parts, strict=True):
-                    self._decode(keyframe, out[place], data, frames[place], segment, rows, cols)
+                    at = (frames[place], segment)
+                    self._decode(keyframe, unpack, out[place], data, at, rows, cols)
 
     def _read_plain(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         assert self.stored is not None
@@ -93,19 +100,42 @@ class TiffReader:
                 out[place] = np.frombuffer(data, self.stored).reshape(-1, self.shape[2])[:, cols]
 
     def _decode(
-        self, keyframe: Any, out: NDArray[Any], data: bytes, frame: int, segment: int, rows: slice, cols: slice
+        self,
+        keyframe: Any,
+        unpack: Unpack,
+        out: NDArray[Any],
+        data: bytes,
+        at: tuple[int, int],
+        rows: slice,
+        cols: slice,
     ) -> None:
         """One strip or tile to its place in the rows and columns asked for."""
+        frame, segment = at
         offset = int(self.segments.offsets[frame, segment])
         with faults(self.url, f"page {frame}, strip {segment}", frame, offset):
-            pixels, (_, _, top, left, _), shape = keyframe.decode(data, segment, jpegtables=keyframe.jpegtables)
-            pixels = pixels.reshape(shape)[0, :, :, 0]
+            _, (_, _, top, left, _), shape = keyframe.decode(None, segment)
+            data = unpack(data, -(-shape[2] * keyframe.bitspersample // 8) * shape[1])
+            pixels = keyframe.decode(data, segment)[0].reshape(shape)[0, :, :, 0]
         bottom = min(top + shape[1], rows.stop)
         right = min(left + shape[2], cols.stop)
         y, x = max(top, rows.start), max(left, cols.start)
         if y < bottom and x < right:
             part = pixels[y - top : bottom - top, x - left : right - left]
             out[y - rows.start : bottom - rows.start, x - cols.start : right - cols.start] = part
+
+
+def _unpacker(keyframe: Any) -> Unpack:
+    """LZW by our own kernel: imagecodecs 2026.3, the last for Python 3.11, reads foreign memory in corrupt streams."""
+    if keyframe.compression != LZW:
+        return lambda data, _: data
+    import imagecodecs
+
+    from mrczdask.kernels.lzw import lzw_unpack
+
+    reverse = keyframe.fillorder == 2
+    # what is unpacked here goes through tifffile as if it had not been compressed
+    keyframe.compression, keyframe.fillorder = 1, 1
+    return lambda data, size: lzw_unpack(imagecodecs.bitorder_decode(data) if reverse else data, size)
 
 
 def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> MovieFile:
@@ -121,8 +151,7 @@ def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> 
     Returns
     -------
     MovieFile
-        Attributes: `origin` ("upper"), `pixel_size_angstrom` where the resolution tags hold one, and what an `.mdoc`
-        file beside it says.
+        Attributes: `origin` ("upper"), `pixel_size_angstrom` where the resolution tags hold one.
 
     Raises
     ------
@@ -140,17 +169,13 @@ def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> 
         attrs, acquired = _tag_attrs(tif, pages[0]), pages[0].datetime
         user, own = split_json(_document(pages[0].description))
         notes = _notes(pages[0])
-    beside = read_sidecar(url, reader.shape[0], storage_options)
-    attrs |= beside.attrs | dict(own.get("attrs", {})) | ({schema.METADATA: user} if user else {})
-    coords: dict[str, Any] = {name: ((schema.FRAME,), values) for name, values in beside.per_frame.items()}
-    coords |= kept_coords(own, reader.shape[0])
-    encoding: dict[str, Any] = {
-        schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
-    }
-    if notes + beside.notes:
-        encoding["notes"] = notes + beside.notes
-    when = beside.acquired if beside.acquired is not None or acquired is None else datetime64(acquired)
-    return MovieFile(reader, coords, attrs, encoding, when, beside.session)
+    attrs |= dict(own.get("attrs", {})) | ({schema.METADATA: user} if user else {})
+    encoding: dict[str, Any] = {schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url))}
+    if notes:
+        encoding[schema.NOTES] = notes
+    when = None if acquired is None else datetime64(acquired)
+    coords: dict[str, Any] = dict(kept_coords(own, reader.shape[0]))
+    return MovieFile(reader, coords, attrs, encoding, acquired=when)
 
 
 def _check_gray(page: Any) -> None:
@@ -160,6 +185,10 @@ def _check_gray(page: Any) -> None:
         raise MrcFormatError(
             f"page {page.index} has {page.bitspersample}-bit samples of format {page.sampleformat} in "
             f"{page.imagelength} x {page.imagewidth} pixels: not an image that is read here"
+        )
+    if int(page.compression) not in COMPRESSIONS:
+        raise MrcFormatError(
+            f"page {page.index} is compressed with {page.compression!s}: LZW, deflate, PackBits, LZMA and zstd are read"
         )
 
 

@@ -20,8 +20,6 @@ from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import Source
 from mrczdask.io.tiff import open_tiff, write_tiff
 
-MDOC = "[FrameSet = 0]\nPixelSpacing = 1.25\nNumSubFrames = 5\nExposureDose = 10\nDateTime = 08-Oct-21  07:39:08\n"
-
 
 def movie(dtype: str = "u1", shape: tuple[int, int, int] = (5, 60, 44), seed: int = 0) -> np.ndarray:
     counts = np.random.default_rng(seed).poisson(3.0, shape)
@@ -146,10 +144,8 @@ def test_remote_and_wrapped(tmp_path: Path) -> None:
     content = Path(save(tmp_path / "a.tif", data, compression="zlib", rowsperstrip=8)).read_bytes()
     fs = fsspec.filesystem("memory")
     fs.pipe("/tiff/a.tif", content)
-    fs.pipe("/tiff/a.tif.mdoc", MDOC.encode())
     opened = open_tiff("memory://tiff/a.tif")
     np.testing.assert_array_equal(read(opened, slice(10, 20)), data[:, 10:20])
-    assert opened.attrs["pixel_size_angstrom"] == 1.25
     (tmp_path / "a.tif.gz").write_bytes(gzip.compress(content))
     np.testing.assert_array_equal(read(open_tiff(str(tmp_path / "a.tif.gz"))), data)
 
@@ -174,15 +170,9 @@ def test_pixel_size(tmp_path: Path, options: dict[str, Any], size: Any) -> None:
     assert got == (None if size is None else pytest.approx(size, rel=1e-4))
 
 
-def test_sidecar_and_date(tmp_path: Path) -> None:
+def test_date(tmp_path: Path) -> None:
     url = save(tmp_path / "a.tif", movie(), datetime="2020:01:02 03:04:05")
     assert open_tiff(url).acquired == np.datetime64("2020-01-02T03:04:05")
-    (tmp_path / "a.tif.mdoc").write_text(MDOC)
-    opened = open_tiff(url)
-    assert opened.acquired == np.datetime64("2021-10-08T07:39:08")
-    np.testing.assert_allclose(opened.coords["dose"][1], [2, 4, 6, 8, 10])
-    assert opened.coords["dose"][0] == ("frame",)
-    assert opened.attrs == {"origin": "upper", "pixel_size_angstrom": 1.25}
 
 
 # ---- what is no movie
