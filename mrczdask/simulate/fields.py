@@ -16,7 +16,7 @@ WAVES: Final = 12
 """Plane waves of a smooth field."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def normal_image(key: int, rows: range, cols: range) -> NDArray[np.float32]:
     """Standard normal deviates of a rectangle of pixels; kept for the next frames of the same detector."""
     out = np.empty((len(rows), len(cols)), np.float32)
