@@ -16,13 +16,21 @@ _MODULE_OF = {
     "open_movie": "mrczdask.io.movie",
     "open_session": "mrczdask.io.session",
     "write_mrcz": "mrczdask.io.mrcz_writer",
+    "open_gain": "mrczdask.io.gain",
+    "write_gain": "mrczdask.io.gain",
     "frame_index": "mrczdask.io.index",
     "validate": "mrczdask.io.validate",
     "write_archive": "mrczdask.io.archive",
     "open_archive": "mrczdask.io.archive",
     "show_versions": "mrczdask.versions",
     "sum_frames": "mrczdask.movies.sums",
+    "apply_gain": "mrczdask.movies.gain",
+    "fit_gamma": "mrczdask.movies.gain",
+    "gamma": "mrczdask.movies.gamma",
+    "orient_gain": "mrczdask.movies.orientation",
     "estimate_gain": "mrczdask.movies.blind_gain",
+    "gain_quality": "mrczdask.movies.quality",
+    "GainThresholds": "mrczdask.movies.quality",
 }
 """Where each public name lives. A module maps to itself."""
 
