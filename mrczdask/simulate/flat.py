@@ -30,7 +30,7 @@ def poisson(
     seed: int = 0,
     chunks: Chunks = "auto",
 ) -> xr.DataArray:
-    """Frames of independent Poisson counts of one mean: a perfect detector without specimen.
+    """Draw frames of independent Poisson counts of one mean: a perfect detector without specimen.
 
     Parameters
     ----------

@@ -32,14 +32,30 @@ Gamma = PerMovie | Callable[[float], float]
 
 
 class SimulatedSession(NamedTuple):
-    """What `session` returns."""
+    """What `session` returns.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+        `images` (movie, frame, y, x), lazy.
+    truth : xarray.Dataset
+        What is known about them, lazy.
+    """
 
     session: xr.Dataset
     truth: xr.Dataset
 
 
 class SimulatedMovie(NamedTuple):
-    """What `movie` returns."""
+    """What `movie` returns.
+
+    Parameters
+    ----------
+    movie : xarray.DataArray
+        `images` (frame, y, x), lazy.
+    truth : xarray.Dataset
+        What is known about them, lazy.
+    """
 
     movie: xr.DataArray
     truth: xr.Dataset
@@ -66,7 +82,7 @@ def session(
     detector_seed: int | None = None,
     chunks: Chunks = "auto",
 ) -> SimulatedSession:
-    """Movies taken one after the other with one detector, and the truth about them; nothing is computed.
+    """Simulate movies taken one after the other with one detector, and tell the truth about them; nothing is computed.
 
     Parameters
     ----------
@@ -175,7 +191,7 @@ _DEFAULTS: Final[dict[str, Any]] = dict(session.__kwdefaults__ or {})
 
 
 def movie(shape: Sequence[int], *, name: str = "movie_0000", **options: Any) -> SimulatedMovie:
-    """One movie of a simulated detector, and the truth about it; nothing is computed.
+    """Simulate one movie, and tell the truth about it; nothing is computed.
 
     Parameters
     ----------
