@@ -1,0 +1,244 @@
+"""Where the pixels of a detector stand: radius, solid angle and polarization of each, and which are bad."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.errors import MissingExtraError, MrczdaskError
+
+Unit = Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"]
+UNITS: Final[tuple[str, ...]] = get_args(Unit)
+SCALES: Final = {"q_A^-1": 0.1, "q_nm^-1": 1.0, "2th_deg": 180 / np.pi, "2th_rad": 1.0, "r_m": 1.0, "r_mm": 1e3}
+"""From the unit in which pixels are binned (nm^-1, rad, m) to the one that is shown; pixels are their own."""
+
+
+class Geometry:
+    """Geometry of a detector: made by `from_poni` or `flat`, the same for every frame.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (y, x) of the frames.
+    mask : numpy.ndarray of bool
+        (y, x), True = bad: gaps and dead pixels the detector is known for.
+    distance_m : float
+        From the sample to the detector.
+    pixel_size_m : tuple of float
+        (y, x).
+    beam_center : tuple of float
+        (y, x) in pixels, 0 at the outer edge of the first pixel.
+    wavelength_m : float or None
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        distance_m: float,
+        pixel_size_m: tuple[float, float],
+        beam_center: tuple[float, float],
+        wavelength_m: float | None = None,
+        mask: NDArray[Any] | None = None,
+        source: str = "",
+    ):
+        self.shape = (int(shape[0]), int(shape[1]))
+        self.distance_m, self.pixel_size_m, self.beam_center = distance_m, pixel_size_m, beam_center
+        self.wavelength_m, self.source = wavelength_m, source
+        self.mask = np.zeros(self.shape, bool) if mask is None else np.asarray(mask, bool)
+        if self.mask.shape != self.shape:
+            raise MrczdaskError(f"the mask has the shape {self.mask.shape}, the detector {self.shape}")
+
+    @classmethod
+    def flat(
+        cls,
+        shape: Sequence[int],
+        *,
+        distance_m: float = 1.0,
+        pixel_size_m: float | tuple[float, float] = 1.0,
+        beam_center: tuple[float, float] | None = None,
+        wavelength_m: float | None = None,
+        mask: NDArray[Any] | None = None,
+    ) -> Geometry:
+        """A flat detector perpendicular to the beam.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            (y, x) of the frames.
+        distance_m : float
+            From the sample to the detector, in metres.
+        pixel_size_m : float or (float, float)
+            Side of a pixel, or (y, x), in metres.
+        beam_center : (float, float), optional
+            (y, x) in pixels, counted from the outer edge of the first pixel: (y/2, x/2) by default.
+        wavelength_m : float, optional
+            Needed for q.
+        mask : array of bool, optional
+            (y, x), True = bad.
+
+        Returns
+        -------
+        Geometry
+
+        Raises
+        ------
+        MrczdaskError
+            The mask does not fit.
+
+        Examples
+        --------
+        >>> import mrczdask as md
+        >>> geometry = md.Geometry.flat((64, 64), distance_m=0.1, pixel_size_m=75e-6)
+        >>> float(geometry.radius("pixel").min().round(3))
+        0.707
+        """
+        sizes = pixel_size_m if isinstance(pixel_size_m, tuple) else (pixel_size_m, pixel_size_m)
+        center = beam_center or (shape[0] / 2, shape[1] / 2)
+        return cls(
+            shape,
+            distance_m=distance_m,
+            pixel_size_m=sizes,
+            beam_center=center,
+            wavelength_m=wavelength_m,
+            mask=mask,
+        )
+
+    @classmethod
+    def from_poni(
+        cls, url: str | os.PathLike[str], *, shape: Sequence[int] | None = None, mask: NDArray[Any] | None = None
+    ) -> Geometry:
+        """A detector as pyFAI describes it: tilts, detector masks and corrections are pyFAI's own.
+
+        Parameters
+        ----------
+        url : str or path
+            A PONI file.
+        shape : sequence of int, optional
+            (y, x) of the frames, where the file does not say it.
+        mask : array of bool, optional
+            (y, x), True = bad; taken together with the mask of the detector.
+
+        Returns
+        -------
+        Geometry
+
+        Raises
+        ------
+        MissingExtraError
+            pyFAI is not installed.
+        MrczdaskError
+            The file is no PONI file, or does not say the shape of the detector.
+        """
+        return _PoniGeometry(os.fspath(url), shape, mask)
+
+    def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
+        """Radius of the centre of every pixel, (y, x) float64.
+
+        In the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both r, or pixels.
+        """
+        check_unit(unit)
+        y, x = self._offsets
+        r = np.hypot(y, x)
+        if unit == "pixel":
+            return np.hypot(y / self.pixel_size_m[0], x / self.pixel_size_m[1])
+        if unit.startswith("r_"):
+            return r
+        two_theta = np.arctan2(r, self.distance_m)
+        return two_theta if unit.startswith("2th") else self._q(two_theta)
+
+    def _q(self, two_theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.wavelength_m is None:
+            raise MrczdaskError("q needs the wavelength: give wavelength_m to Geometry.flat, or unit='r_m'")
+        return 4e-9 * np.pi / self.wavelength_m * np.sin(two_theta / 2)
+
+    @cached_property
+    def _offsets(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distance of the pixel centres from the beam along y and x, in metres."""
+        y = (np.arange(self.shape[0]) + 0.5 - self.beam_center[0]) * self.pixel_size_m[0]
+        x = (np.arange(self.shape[1]) + 0.5 - self.beam_center[1]) * self.pixel_size_m[1]
+        return y[:, None], x[None, :]
+
+    def solid_angle(self) -> NDArray[np.float64]:
+        """Solid angle of every pixel against one on the beam: cos(2theta)**3, (y, x)."""
+        return np.cos(self.radius("2th_rad")) ** 3
+
+    def polarization(self, factor: float) -> NDArray[np.float64]:
+        """Polarization of every pixel, (y, x); `factor` is 1 for a beam polarized along x, 0 for none."""
+        y, x = self._offsets
+        cos2 = np.cos(self.radius("2th_rad")) ** 2
+        cos_2chi = np.cos(2 * np.arctan2(y, x))
+        return 0.5 * (1 + cos2 - factor * cos_2chi * (1 - cos2))
+
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        facts = (self.shape, self.distance_m, self.pixel_size_m, self.beam_center, self.wavelength_m, self.source)
+        return type(self).__name__, repr(facts), hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()
+
+    def __repr__(self) -> str:
+        y, x = self.beam_center
+        lam = "" if self.wavelength_m is None else f", {1e10 * self.wavelength_m:.4f} A"
+        return f"<Geometry {self.shape}, {1e3 * self.distance_m:.1f} mm, beam at ({y:.1f}, {x:.1f}) pixels{lam}>"
+
+
+class _PoniGeometry(Geometry):
+    """Asks pyFAI for every map, so that bins are the same as its own."""
+
+    def __init__(self, url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None):
+        self._integrator = _load_poni(url)
+        detector = self._integrator.detector
+        shape = shape or detector.shape
+        if not shape:
+            raise MrczdaskError(f"{url}: the detector has no shape: give shape=(y, x)")
+        own = np.zeros(tuple(shape), bool) if detector.mask is None else np.asarray(detector.mask, bool)
+        if own.shape != tuple(shape):
+            raise MrczdaskError(f"{url}: the detector has the shape {own.shape}, the frames {tuple(shape)}")
+        flat = self._integrator.getFit2D()
+        with open(url, encoding="utf-8") as file:
+            text = file.read()
+        super().__init__(
+            shape,
+            distance_m=float(self._integrator.dist),
+            pixel_size_m=(float(detector.pixel1), float(detector.pixel2)),
+            beam_center=(float(flat["centerY"]), float(flat["centerX"])),
+            wavelength_m=self._integrator.wavelength,
+            mask=own if mask is None else own | np.asarray(mask, bool),
+            source=text,
+        )
+
+    def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
+        check_unit(unit)
+        if unit == "pixel":
+            return self.radius("r_m") / self.pixel_size_m[0]
+        found: NDArray[np.float64] = self._integrator.array_from_unit(self.shape, "center", unit, scale=False)
+        return found
+
+    def solid_angle(self) -> NDArray[np.float64]:
+        return np.asarray(self._integrator.solidAngleArray(self.shape))
+
+    def polarization(self, factor: float) -> NDArray[np.float64]:
+        return np.asarray(self._integrator.polarization(self.shape, factor=factor))
+
+
+def _load_poni(url: str) -> Any:
+    try:
+        import pyFAI
+    except ImportError:
+        raise MissingExtraError(f"{url}: PONI files need pyFAI: pip install 'mrczdask[diffraction]'") from None
+    if not os.path.isfile(url):
+        raise FileNotFoundError(url)
+    try:
+        return pyFAI.load(url)
+    except (ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise MrczdaskError(f"{url}: this is no PONI file: {error}") from None
+
+
+def check_unit(unit: str) -> None:
+    """Raise unless the unit is one in which pixels are binned."""
+    if unit not in UNITS:
+        raise ValueError(f"unit {unit!r}: give one of {', '.join(UNITS)}")
