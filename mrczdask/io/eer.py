@@ -175,8 +175,6 @@ def _movie(
         schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(reader.url)),
         "eer": {"upsampling": reader.upsampling, "frames_per_fraction": reader.group, "camera_frames": n_raw},
     }
-    if beside.notes:
-        encoding[schema.NOTES] = beside.notes
     rate = credible(schema.DOSE_RATE, items.get("meanDoseRate", ("",))[0])
     return MovieFile(
         reader,

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import fsspec
 import numpy as np
 import pytest
 import tifffile
 
+import mrczdask as md
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.eer import open_eer
 
@@ -269,6 +271,15 @@ def test_remote_and_pickled(tmp_path: Path) -> None:
     movie = open_eer("memory://eer/a.eer")
     again = pickle.loads(pickle.dumps(movie))
     np.testing.assert_array_equal(read(again), render(frames, SHAPE, 1))
+
+
+def test_as_a_movie(tmp_path: Path, no_compute: None) -> None:
+    frames = camera_frames(4, SHAPE)
+    path = write_eer(tmp_path / "a.eer", frames, SHAPE)
+    movie = md.open_movie(path)
+    assert (movie.dims, movie.shape, movie.dtype) == (("frame", "y", "x"), (4, *SHAPE), np.uint8)
+    with dask.config.set(scheduler="threads"):
+        np.testing.assert_array_equal(movie.isel(frame=2, y=slice(3, 9)), render(frames, SHAPE, 1)[2, 3:9])
 
 
 @pytest.mark.parametrize("options", [{"upsampling": 3}, {"frames_per_fraction": 0}, {"frames_per_fraction": 5}])

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dask
 import fsspec
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import mrczdask as md
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io import tiff_writer
 from mrczdask.io.reader import MovieFile
@@ -173,6 +176,18 @@ def test_pixel_size(tmp_path: Path, options: dict[str, Any], size: Any) -> None:
 def test_date(tmp_path: Path) -> None:
     url = save(tmp_path / "a.tif", movie(), datetime="2020:01:02 03:04:05")
     assert open_tiff(url).acquired == np.datetime64("2020-01-02T03:04:05")
+
+
+def test_as_a_movie(tmp_path: Path, no_compute: None) -> None:
+    data = movie("u2")
+    url = save(tmp_path / "a.tif", data, compression="lzw")
+    (tmp_path / "a.tif.mdoc").write_text("[FrameSet = 0]\nPixelSpacing = 1.25\nNumSubFrames = 5\nExposureDose = 10\n")
+    for opened in (md.open_movie(url), xr.open_dataset(url, engine="mrcz", chunks={})["images"]):
+        assert opened.dims == ("frame", "y", "x")
+        assert opened.attrs["pixel_size_angstrom"] == 1.25
+        with dask.config.set(scheduler="threads"):
+            np.testing.assert_allclose(opened["dose"], [2, 4, 6, 8, 10])
+            np.testing.assert_array_equal(opened.isel(frame=[1, 3], x=slice(2, 40, 3)), data[[1, 3], :, 2:40:3])
 
 
 # ---- what is no movie
