@@ -31,6 +31,8 @@ _MODULE_OF = {
     "estimate_gain": "mrczdask.movies.blind_gain",
     "gain_quality": "mrczdask.movies.quality",
     "GainThresholds": "mrczdask.movies.quality",
+    "gain_drift": "mrczdask.movies.drift",
+    "GainMonitor": "mrczdask.movies.drift",
 }
 """Where each public name lives. A module maps to itself."""
 
