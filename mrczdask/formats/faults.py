@@ -244,8 +244,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     ),
     "append-json-gap": Fault(
         "warning",
-        "the last {gap} bytes before this frame are zeros and no other frame ends so: the frames before it stand that "
-        "many bytes too late, their first bytes were overwritten by longer metadata",
+        "the last {gap} bytes before this frame are zeros and no other frame ends so: the frames before it stand about "
+        "as many bytes too late, their first bytes were overwritten by longer metadata",
         _FROM_SOURCE,
         "python-mrcz 0.6, append (idx=) with JSON metadata of another length",
     ),

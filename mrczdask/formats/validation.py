@@ -32,6 +32,9 @@ UNITS_KEYS: Final = ("pixelunits", "pixel_units", "units", "unit")
 GAP_TAIL: Final = 4096
 """Bytes looked at before the end of each frame, and after the beginning of the first."""
 MIN_GAP: Final = 8
+MIN_REST: Final = 4
+MAX_ZERO_PIXEL: Final = 16
+"""Zero bytes of the pixels themselves that a gap can end in."""
 GAP_FACTOR: Final = 4
 """A run of zeros this much longer than at the end of any other frame was never written."""
 _JSON_REST: Final = re.compile(rb'[ -~]{0,4095}["\]\d}el] *\}')
@@ -246,15 +249,15 @@ def check_append(header: MrcHeader, table: FrameTable, first: bytes, tails: Sequ
     others = max((run for k, run in enumerate(zeros) if k != longest), default=0)
     others = max(others, len(tails[-1]) - len(tails[-1].rstrip(b"\x00")))
     gap = zeros[longest]
-    if MIN_GAP <= gap <= header.nsymbt and gap >= GAP_FACTOR * max(others, 1):
+    if MIN_GAP <= gap <= header.nsymbt + MAX_ZERO_PIXEL and gap >= GAP_FACTOR * max(others, 1):
         byte = int(table.offsets[longest + 1])
-        yield find("append-json-gap", frame=longest + 1, byte=byte, gap=gap)
+        yield find("append-json-gap", frame=longest + 1, byte=byte, gap=min(gap, header.nsymbt))
 
 
 def json_rest(first: bytes) -> int:
     """Length of the end of a JSON text with which the bytes begin; 0 where they do not."""
     match = _JSON_REST.match(first)
-    if match is None or len(match.group()) < MIN_GAP or b'"' not in match.group():
+    if match is None or len(match.group()) < MIN_REST or b'"' not in match.group():
         return 0
     try:  # the whole of a JSON text would be pixels that look like one
         json.loads(match.group())

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-from dask.delayed import delayed
-from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.execution.progress import Progress, track
-from mrczdask.execution.regions import run_regions
+from mrczdask.execution.progress import Progress
 from mrczdask.formats.blosc_frame import HEADER_BYTES as CHUNK_BYTES
 from mrczdask.formats.blosc_frame import VERSIONS, parse_chunk_header
 from mrczdask.formats.extended_header import parse_extended_header
@@ -24,7 +21,6 @@ from mrczdask.formats.mrc import MrcHeader, parse_header
 from mrczdask.formats.mrc_fields import BLOSC_CODECS, COMPRESSORS, HEADER_BYTES
 from mrczdask.formats.mrcz import FrameTable, check_compressed, raw_table, walk_chunks
 from mrczdask.formats.validation import (
-    GAP_TAIL,
     check_append,
     check_chunks,
     check_extended,
@@ -32,14 +28,12 @@ from mrczdask.formats.validation import (
     check_statistics,
     check_trailing,
 )
-from mrczdask.io.encode import Sums, frame_sums
 from mrczdask.io.index import read_sidecar
 from mrczdask.io.mrc_file import MAX_EXTENDED_READ
 from mrczdask.io.mrc_reader import MrcReader
-from mrczdask.io.source import Source, is_wrapped, open_source, unwrapped_name
+from mrczdask.io.pixel_scan import scan_pixels
+from mrczdask.io.source import Source, open_source, unwrapped_name
 
-_REGION_BYTES: Final = 8 << 20
-"""Pixels of one region: small frames are checked many at a time, large ones singly."""
 _BATCH: Final = 1024
 _MAX_TRAILING: Final = 64 << 20
 """Bytes behind the last frame that are looked at: the index of four million frames."""
@@ -200,14 +194,13 @@ class _Check:
             return
         known = replace(header, signed_known=True)
         reader = MrcReader.of(self.url, known, table, storage_options=self._options)
-        scan = _scan_file(reader, header, progress, os.path.basename(self.url))
+        scan = scan_pixels(reader, header, progress, os.path.basename(self.url))
         self.add(*scan.findings)
         if scan.not_finite:
             self.add(find("not-finite", n=scan.not_finite, frames=scan.frames_not_finite))
         whole = scan.frames == header.shape[0]
         actual = scan.sums.statistics() if whole else None
-        first = scan.first.statistics() if scan.first is not None else None
-        self.add(*check_statistics(header, first, actual))
+        self.add(*check_statistics(header, scan.first.statistics(), actual))
         self.add(*_sign(header, scan.sums.low))
         self.add(*check_append(header, table, scan.head, scan.tails))
 
@@ -303,80 +296,3 @@ def _sign(header: MrcHeader, low: float | None) -> Iterator[Finding]:
         yield find("sign-ambiguous" if low is not None and low >= 0 else "sign-unknown", byte=12)
     elif header.mrcz_version is not None and low is not None and low < 0:
         yield find("rosettasciio-sign", byte=12)
-
-
-@dataclass
-class _Scan:
-    """What some frames say: statistics, faults, and the bytes at their ends."""
-
-    frames: int = 0
-    sums: Sums = field(default_factory=Sums)
-    first: Sums | None = None
-    not_finite: int = 0
-    frames_not_finite: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    head: bytes = b""
-    tails: list[bytes] = field(default_factory=list)
-
-    def join(self, other: _Scan) -> None:
-        """Take in the frames that follow."""
-        self.first = other.first if self.first is None and not self.frames else self.first
-        self.head = self.head or other.head
-        self.frames += other.frames
-        self.sums.add(other.sums)
-        self.not_finite += other.not_finite
-        self.frames_not_finite += other.frames_not_finite
-        self.findings += other.findings
-        self.tails += other.tails
-
-
-def _scan_file(reader: MrcReader, header: MrcHeader, progress: Progress, label: str) -> _Scan:
-    """Scan regions of frames in parallel; a wrapped file in one go, because every opening unpacks it again."""
-    n = len(reader.table)
-    step = n if is_wrapped(reader.url) else max(_REGION_BYTES // max(header.frame_bytes, 1), 1)
-    regions = [range(start, min(start + step, n)) for start in range(0, n, step)]
-    scan = delayed(_scan_frames, pure=False)
-    total = _Scan()
-    with track(progress, len(regions), label) as advance:
-        for _, part in run_regions(((region, scan(reader, region)) for region in regions), on_done=advance):
-            total.join(part)
-    return total
-
-
-def _scan_frames(reader: MrcReader, frames: Sequence[int]) -> _Scan:
-    scan = _Scan()
-    waiting = list(frames)
-    if not reader.compressed:
-        _read_ends(reader, waiting, scan)
-    while waiting:  # again behind each frame that does not unpack
-        try:
-            for pixels in reader.iter_frames(waiting):
-                _take(scan, pixels, is_first=waiting[0] == 0)
-                waiting = waiting[1:]
-        except MrcFormatError as error:
-            scan.findings.append(find("frame-corrupt", frame=error.frame, byte=error.byte, problem=error.problem))
-            waiting = waiting[1:]
-    return scan
-
-
-def _take(scan: _Scan, pixels: NDArray[Any], *, is_first: bool) -> None:
-    sums = frame_sums(pixels)
-    if is_first:
-        scan.first = replace(sums)
-    if pixels.dtype.kind in "fc":
-        bad = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
-        scan.not_finite += bad
-        scan.frames_not_finite += bool(bad)
-    scan.frames += 1
-    scan.sums.add(sums)
-
-
-def _read_ends(reader: MrcReader, frames: Sequence[int], scan: _Scan) -> None:
-    """The last bytes of each frame of a plain file, and the first of the pixels: an append can have spoiled them."""
-    with open_source(reader.url, reader.storage_options) as source:
-        if frames[0] == 0:
-            scan.head = source.read_at(int(reader.table.offsets[0]), GAP_TAIL)
-        for frame in frames:
-            length = int(reader.table.lengths[frame])
-            size = min(GAP_TAIL, length)
-            scan.tails.append(source.read_at(int(reader.table.offsets[frame]) + length - size, size))
