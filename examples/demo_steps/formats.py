@@ -27,8 +27,18 @@ def run(out: Path) -> None:
 
 
 def generated(out: Path) -> xr.DataArray:
-    movie = md.simulate.poisson((30, 1024, 1024), mean=1.5, seed=2026)
-    movie = movie.assign_attrs(pixel_size_angstrom=1.06, voltage_kv=300.0)
+    """A movie of particles in ice, as a counting detector with a gain and hot pixels sees it."""
+    simulate = md.simulate
+    movie, _ = simulate.movie(
+        (30, 1024, 1024),
+        dose=1.5,
+        specimen=simulate.Specimen(ice_sd=0.04, particles=60, particle_diameter=60, particle_contrast=0.15),
+        gain=simulate.Gain(column_sd=0.01, pixel_sd=0.01),
+        defects=simulate.Defects(),
+        drift=0.5,
+        pixel_size_angstrom=1.06,
+        seed=2026,
+    )
     return md.write_mrcz(movie, out / "generated.mrc", codec=None)
 
 

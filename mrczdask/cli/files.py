@@ -129,6 +129,8 @@ def convert(
 ) -> int:
     """Convert a movie; the suffixes name the formats: .mrc, .mrcz, .zarr, .tif.
 
+    Between MRC and TIFF or EER the rows are turned over, so that every program shows the same picture.
+
     Parameters
     ----------
     source

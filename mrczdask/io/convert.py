@@ -51,6 +51,9 @@ def convert(
 ) -> xr.DataArray:
     """Write `source` in the format that the suffix of `target` names; return it opened.
 
+    Between MRC and TIFF or EER the rows are turned over: MRC begins with the lowest row of the picture, the others
+    with the highest, so that every program shows the same picture. Pixels are never changed.
+
     Parameters
     ----------
     source : str
@@ -75,6 +78,8 @@ def convert(
     if os.path.abspath(source) == os.path.abspath(target):
         raise ValueError(f"{target}: source and target are the same file")
     movie = open_any(source, **options)
+    if _suffix(target, RAW_SUFFIXES + COMPRESSED_SUFFIXES):
+        movie = bottom_up(movie)
     if _suffix(target, ARCHIVE_SUFFIXES):
         return write_archive(movie, target, codec=codec or "auto", progress=progress)
     if _suffix(target, TIFF_SUFFIXES):
@@ -85,6 +90,13 @@ def convert(
         return write_mrcz(movie, target, codec=None, mode=mode, progress=progress)
     known = ", ".join((*RAW_SUFFIXES, *COMPRESSED_SUFFIXES, *ARCHIVE_SUFFIXES, *TIFF_SUFFIXES))
     raise ValueError(f"{target}: the suffix names no format that is written; choose one of {known}")
+
+
+def bottom_up(movie: xr.DataArray) -> xr.DataArray:
+    """The movie with its rows as MRC has them, the lowest first: TIFF and EER have the highest first."""
+    if movie.attrs.get(schema.ORIGIN) != "upper":
+        return movie
+    return movie.isel({schema.Y: slice(None, None, -1)}).assign_attrs({schema.ORIGIN: "lower"})
 
 
 def _suffix(url: str, suffixes: tuple[str, ...]) -> bool:
@@ -103,5 +115,5 @@ def _to_tiff(movie: xr.DataArray, target: str, progress: Progress) -> xr.DataArr
             for _, block in run_regions(enumerate(blocks), on_done=advance):
                 yield from np.asarray(block)
 
-        write_tiff(images(), target, shape=frames.shape, dtype=frames.dtype, attrs=frames.attrs)
+        write_tiff(images(), target, shape=frames.shape, dtype=frames.dtype, attrs=frames.attrs, coords=frames.coords)
     return open_movie(target)

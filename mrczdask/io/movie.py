@@ -120,14 +120,15 @@ def open_file(
 
 
 def with_facts(movie: MovieFile, facts: Facts) -> MovieFile:
-    """Add what a file beside the movie says; what the movie says itself stands."""
+    """Add what a file beside the movie says; an MRC header is trusted more than it, TIFF tags less."""
+    own_first = schema.MRC_HEADER in movie.encoding
     encoding = dict(movie.encoding)
     if facts.notes:
         encoding[schema.NOTES] = (*encoding.get(schema.NOTES, ()), *facts.notes)
     return replace(
         movie,
         coords={**{name: ((schema.FRAME,), values) for name, values in facts.per_frame.items()}, **movie.coords},
-        attrs={**facts.attrs, **movie.attrs},
+        attrs={**facts.attrs, **movie.attrs} if own_first else {**movie.attrs, **facts.attrs},
         encoding=encoding,
         acquired=facts.acquired if movie.acquired is None else movie.acquired,
         session={**facts.session, **movie.session},
