@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import CodecError
-from mrczdask.kernels.bits import as_bytes
+from mrczdask.kernels.bits import as_bytes, read_varints
 
 VERSION: Final = 1
 STORED, CONSTANT, CODED = 0, 1, 2
@@ -161,3 +161,41 @@ def as_written(pixels: NDArray[Any], header: Header) -> NDArray[Any]:
     if header.flags & BIG_ENDIAN:
         pixels = pixels.astype(pixels.dtype.newbyteorder(">"))
     return np.asfortranarray(pixels) if header.flags & FORTRAN else pixels
+
+
+def corrupt(codec: str, what: str) -> CodecError:
+    """The error for a stream whose checksum is right and whose content is not."""
+    return CodecError(f"{codec}: the chunk is corrupt: {what}")
+
+
+class Cutter:
+    """Takes the parts of a body one after the other, never past its end."""
+
+    def __init__(self, body: memoryview, codec: str):
+        self.left, self._codec = as_bytes(body), codec
+
+    def take(self, count: int, dtype: str = "u1") -> NDArray[Any]:
+        """The next `count` little-endian integers."""
+        kind = np.dtype(dtype).newbyteorder("<")
+        nbytes = count * kind.itemsize
+        if nbytes > self.left.size:
+            raise self.corrupt(f"{nbytes} bytes announced, {self.left.size} left")
+        part, self.left = self.left[:nbytes], self.left[nbytes:]
+        return np.frombuffer(part.tobytes(), kind).astype(dtype, copy=False)
+
+    def varints(self, count: int) -> list[int]:
+        """The next `count` variable-length integers."""
+        numbers, at = read_varints(self.left, 0, count)
+        if at < 0:
+            raise self.corrupt("its lengths")
+        self.left = self.left[at:]
+        return [int(n) for n in numbers]
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self.left.size:
+            raise self.corrupt(f"{self.left.size} bytes too many")
+
+    def corrupt(self, what: str) -> CodecError:
+        """The error to raise."""
+        return corrupt(self._codec, what)

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from mrczdask.codecs.container import (
     Bytes,
+    Cutter,
     Header,
     as_written,
+    corrupt,
     describe,
     open_stream,
     restore_simple,
@@ -22,7 +24,7 @@ from mrczdask.codecs.container import (
 )
 from mrczdask.errors import CodecError
 from mrczdask.kernels import rans
-from mrczdask.kernels.bits import DIRECT_BITS, as_bytes, read_varints, token_bases, write_varints
+from mrczdask.kernels.bits import DIRECT_BITS, read_varints, token_bases, write_varints
 from mrczdask.kernels.histogram_classes import (
     MAX_BINS,
     MAX_CLASSES,
@@ -184,7 +186,8 @@ def _cut(patterns: NDArray[Any], low: int, step: int) -> tuple[NDArray[np.int64]
     groups, n_bins = fine_bins(pixel_sums(patterns, low), MAX_BINS)
     histograms = token_histograms(patterns, low, groups, np.zeros(n_bins, np.int64), step, True)
     population = np.bincount(groups, minlength=n_bins)
-    return optimal_cuts(histograms, population, patterns.size / histograms.sum()), groups, histograms
+    cuts = optimal_cuts(histograms, population, patterns.size / histograms.sum(), MAX_CLASSES, True)
+    return cuts, groups, histograms
 
 
 def _tables(rows: NDArray[Any], low: int, class_of: Bytes, tokens: NDArray[np.int64], step: int) -> Model:
@@ -245,55 +248,29 @@ def decode_body(header: Header, body: memoryview) -> NDArray[Any]:
     return as_written(_decoded(header, body) if pixels is None else pixels, header)
 
 
-def _corrupt(what: str) -> CodecError:
-    return CodecError(f"{NAME}: the chunk is corrupt: {what}")
-
-
-class _Cutter:
-    """Takes the parts of a body one after the other, never past its end."""
-
-    def __init__(self, body: memoryview):
-        self.left = as_bytes(body)
-
-    def take(self, count: int, dtype: str = "u1") -> NDArray[Any]:
-        nbytes = count * np.dtype(dtype).itemsize
-        if nbytes > self.left.size:
-            raise _corrupt(f"{nbytes} bytes announced, {self.left.size} left")
-        part, self.left = self.left[:nbytes], self.left[nbytes:]
-        return np.frombuffer(part.tobytes(), np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
-
-    def varints(self, count: int) -> list[int]:
-        numbers, at = read_varints(self.left, 0, count)
-        if at < 0:
-            raise _corrupt("its lengths")
-        self.left = self.left[at:]
-        return [int(n) for n in numbers]
-
-
 def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     """Pixels of a coded body, C order."""
-    cut = _Cutter(body)
+    cut = Cutter(body, NAME)
     form, size, block, low, n_classes, n_side, n_patches, n_patch_bytes, n_bits, n_words = cut.varints(_FIELDS)
     dtype = np.dtype(f"u{header.dtype.itemsize}")
     n_patterns = header.size // size if size and header.size % size == 0 else 0
     if form > _PATTERNS or not n_patterns or not 1 <= n_classes <= MAX_CLASSES or low >> 8 * dtype.itemsize:
-        raise _corrupt("its layout")
+        raise corrupt(NAME, "its layout")
     if form == _FLAT:
         rows, columns, n_tail = 4, header.size // 4, header.size % 4
     else:
         rows, columns, n_tail = -(-n_patterns // 4) * 4, size, 0
     if block % 4 or not 4 <= block <= rows or (form == _FLAT and n_classes > 1) or rows > 2 * n_patterns > 4:
-        raise _corrupt("its blocks")
+        raise corrupt(NAME, "its blocks")
     classes = _read_side(cut.take(n_side), n_classes, columns, form)
     tail = cut.take(n_tail, dtype.str)
     patches, at = read_varints(cut.take(n_patch_bytes), 0, 2 * n_patches)
     if at != n_patch_bytes:
-        raise _corrupt("its patches")
+        raise corrupt(NAME, "its patches")
     extra = np.append(cut.take((n_bits + 63) // 64, "u8"), np.uint64(0))
     states = cut.take(rans.LANES, "u4")
     words = np.append(cut.take(n_words, "u2"), np.zeros(rans.LANES, np.uint16))
-    if cut.left.size:
-        raise _corrupt(f"{cut.left.size} bytes too many")
+    cut.end()
     values = np.empty(max(rows * columns + n_tail, header.size), dtype)
     values[rows * columns : header.size] = tail
     stack = values[: rows * columns].reshape(rows, columns)
@@ -301,7 +278,7 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     if not apply_patches(
         values[: rows * columns], low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)
     ):
-        raise _corrupt("its patches")
+        raise corrupt(NAME, "its patches")
     return values[: header.size].view(header.dtype).reshape(header.shape)
 
 
@@ -319,10 +296,10 @@ def _fill(
     runs = runs_of(stack.shape[0], block, classes.kinds, classes.members)
     symbols = np.empty(int(runs[:, 1].sum()), np.uint8)
     if not rans.decode_runs(states, words, runs, rans.decoding_table(classes.joint), symbols):
-        raise _corrupt("its symbols")
+        raise corrupt(NAME, "its symbols")
     order = order_by_class(classes.class_of, classes.members)
     if not pixels_of(symbols, stack, low, block, order, classes.members, classes.kinds, classes.bases, extra, n_bits):
-        raise _corrupt("its extra bits")
+        raise corrupt(NAME, "its extra bits")
 
 
 def _read_side(side: Bytes, n_classes: int, columns: int, form: int) -> Model:
@@ -332,25 +309,25 @@ def _read_side(side: Bytes, n_classes: int, columns: int, form: int) -> Model:
     class_of = np.zeros(0, np.uint8)
     bits, members = side, np.array([columns])
     if form == _PATTERNS:
-        cut = _Cutter(memoryview(side.data))
+        cut = Cutter(memoryview(side.data), NAME)
         n_bits, n_table = cut.varints(2)
         bits = cut.take(n_bits)
         class_of = _read_map(cut, cut.take(n_table), columns, n_classes)
         members = np.bincount(class_of, minlength=n_classes)
     if not read_classes(bits, kinds, bases, joint):
-        raise _corrupt("its tables")
+        raise corrupt(NAME, "its tables")
     return Model(class_of, members, kinds, bases, joint, joint)
 
 
-def _read_map(cut: _Cutter, packed: Bytes, columns: int, n_classes: int) -> Bytes:
+def _read_map(cut: Cutter, packed: Bytes, columns: int, n_classes: int) -> Bytes:
     kinds, bases = np.empty((2, 1), np.int64)
     table = np.empty((1, rans.ALPHABET), np.uint16)
     class_of = np.empty(columns, np.uint8)
     if not read_classes(packed, kinds, bases, table) or table[0, n_classes:].any():
-        raise _corrupt("its map of classes")
+        raise corrupt(NAME, "its map of classes")
     states = cut.take(rans.LANES, "u4")
     words = np.append(cut.take(cut.left.size // 2, "u2"), np.zeros(rans.LANES, np.uint16))
     whole = np.array([[0, columns]])
     if cut.left.size or not rans.decode_runs(states, words, whole, rans.decoding_table(table), class_of):
-        raise _corrupt("its map of classes")
+        raise corrupt(NAME, "its map of classes")
     return class_of

@@ -60,7 +60,7 @@ def get_unary(buffer: Bytes, position: int, limit: int) -> tuple[int, int]:
 
 
 @njit(nogil=True, cache=True)
-def zigzag(value: int) -> int:
+def zigzag(value: Any) -> int:
     """0, -1, 1, -2, ... become 0, 1, 2, 3, ..."""
     return 2 * value if value >= 0 else -2 * value - 1
 

@@ -117,7 +117,9 @@ def _xlog(n: float) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _cut_costs(histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float) -> NDArray[np.float64]:
+def _cut_costs(
+    histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float, mapped: bool
+) -> NDArray[np.float64]:
     """Bits of each run of bins [i, j] as one class: data, histogram, class map."""
     n = population.size
     pixels = population.sum()
@@ -148,14 +150,18 @@ def _cut_costs(histograms: NDArray[np.int64], population: NDArray[np.int64], sca
                 terms += (logs[after] if after < logs.size else _xlog(float(after))) - (
                     logs[before] if before < logs.size else _xlog(float(before))
                 )
-            side = _BITS_PER_TABLE + _BITS_PER_ENTRY * present + members * np.log2(pixels / members)
+            side = _BITS_PER_TABLE + _BITS_PER_ENTRY * present
+            if mapped:
+                side += members * np.log2(pixels / members)
             cost[i, j] = scale * (_xlog(float(total)) - terms) + side
     return cost
 
 
 @njit(nogil=True, cache=True)
-def optimal_cuts(histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float) -> NDArray[np.int64]:
-    """First bin of each class of the cheapest cut into at most 64 classes.
+def optimal_cuts(
+    histograms: NDArray[np.int64], population: NDArray[np.int64], scale: float, most: int, mapped: bool
+) -> NDArray[np.int64]:
+    """First bin of each class of the cheapest cut into at most `most` classes.
 
     Parameters
     ----------
@@ -165,8 +171,11 @@ def optimal_cuts(histograms: NDArray[np.int64], population: NDArray[np.int64], s
         Pixels in each bin, none empty.
     scale : float
         Pixels for one sampled pixel.
+    most : int
+    mapped : bool
+        The class of each pixel has to be stored too.
     """
-    cost = _cut_costs(histograms, population, scale)
+    cost = _cut_costs(histograms, population, scale, mapped)
     n = population.size
     extra = 0.0
     while True:
@@ -183,8 +192,8 @@ def optimal_cuts(histograms: NDArray[np.int64], population: NDArray[np.int64], s
             end = start[end]
             cuts[k] = end
             k += 1
-        if best[n] > (1 - LEAST_GAIN) * cost[0, n - 1]:
+        if mapped and best[n] > (1 - LEAST_GAIN) * cost[0, n - 1]:
             return np.zeros(1, np.int64)
-        if k <= MAX_CLASSES:
+        if k <= most:
             return cuts[:k][::-1].copy()
         extra = 2 * extra + 32.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mrczdask.simulate.defects import Defects
-from mrczdask.simulate.entropy import poisson_entropy
+from mrczdask.simulate.entropy import poisson_entropy, readout_entropy
 from mrczdask.simulate.flat import poisson
 from mrczdask.simulate.gain import Gain
+from mrczdask.simulate.localisation import Fluorescence, fluorescence, localisation
 from mrczdask.simulate.movies import SimulatedMovie, SimulatedSession, movie, session
 from mrczdask.simulate.pattern import Pattern
 from mrczdask.simulate.readout import Readout
@@ -14,6 +15,7 @@ from mrczdask.simulate.stem import StemScan, stem
 
 __all__ = [
     "Defects",
+    "Fluorescence",
     "Gain",
     "Pattern",
     "Readout",
@@ -21,9 +23,12 @@ __all__ = [
     "SimulatedSession",
     "Specimen",
     "StemScan",
+    "fluorescence",
+    "localisation",
     "movie",
     "poisson",
     "poisson_entropy",
+    "readout_entropy",
     "session",
     "stem",
 ]

@@ -160,7 +160,12 @@ def fluorescence(
 
 
 def _recorded(
-    n_frames: int, means: NDArray[np.float64], positions: NDArray[np.float64], readout: Readout, seed: int, chunks: Chunks
+    n_frames: int,
+    means: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    readout: Readout,
+    seed: int,
+    chunks: Chunks,
 ) -> Fluorescence:
     attrs = {schema.COUNTS_PER_ELECTRON: readout.counts_per_electron, schema.ORIGIN: "lower"}
     grid = make_grid((n_frames, *means.shape), movie_names(1), chunks)

@@ -76,7 +76,7 @@ def test_any_array(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "uint32"])
 def test_outliers_pedestals_masks_and_drift(dtype: str) -> None:
-    """What does not fit a class: rare huge values, a far base, saturated pixels, rows unlike those that were sampled."""
+    """What does not fit a class: rare huge values, a far base, saturated pixels, rows unlike the sampled ones."""
     info = np.iinfo(dtype)
     rng = np.random.default_rng(0)
     array = (rng.poisson(2, (100, 48, 48)) + 900).astype(dtype)

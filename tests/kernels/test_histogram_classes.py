@@ -62,7 +62,7 @@ def test_cut_is_the_cheapest_of_all(seed: int) -> None:
     histograms = np.stack(
         [np.bincount(rng.poisson(m, 50 * n), minlength=256) for m, n in zip(means, population, strict=True)]
     )
-    cuts = classes.optimal_cuts(histograms, population, 2.0)
+    cuts = classes.optimal_cuts(histograms, population, 2.0, 64, True)
     assert cuts.tolist() == brute_force(histograms, population, 2.0)
     assert 1 < len(cuts) < 10
 
@@ -71,11 +71,11 @@ def test_uniform_pixels_are_one_class() -> None:
     values = np.random.default_rng(0).poisson(2.0, (64, 1000)).astype(np.uint8)
     groups, n = classes.fine_bins(classes.pixel_sums(values, 0), 256)
     counts = classes.token_histograms(values, 0, groups, np.zeros(n, np.int64), 1, True)
-    assert classes.optimal_cuts(counts, np.bincount(groups), 1.0).tolist() == [0]
+    assert classes.optimal_cuts(counts, np.bincount(groups), 1.0, 64, True).tolist() == [0]
 
 
 def test_never_more_than_64_classes() -> None:
     n = 100
     histograms = np.zeros((n, 256), np.int64)
     histograms[np.arange(n), np.arange(n)] = 100_000
-    assert len(classes.optimal_cuts(histograms, np.full(n, 1000), 1.0)) <= 64
+    assert len(classes.optimal_cuts(histograms, np.full(n, 1000), 1.0, 64, True)) <= 64

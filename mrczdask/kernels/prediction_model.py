@@ -1,0 +1,136 @@
+"""Which weights and which contexts predict an image best: fitted by the encoder, stored in the stream."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mrczdask.kernels.bits import token_of
+from mrczdask.kernels.histogram_classes import TOKENS, optimal_cuts
+from mrczdask.kernels.prediction import (
+    BIAS,
+    BITS,
+    CONTEXT_SHIFT,
+    CONTEXTS,
+    HIGH,
+    LOOKUP,
+    LOW,
+    SHIFT,
+    STEP,
+    W0,
+    WEIGHT_BITS,
+    Weights,
+)
+
+_SAMPLE: Final = 1 << 14
+"""Pixels that weights and contexts are fitted to: errors of five numbers cost 2.5 / 2**14 nats a pixel."""
+_FINE: Final = 64
+MAX_WEIGHT: Final = 1 << (WEIGHT_BITS + 3)
+
+
+def classic(low: int, high: int, bits: int) -> Weights:
+    """The published predictor, (W + N) >> 1."""
+    model = np.zeros(11, np.int64)
+    model[:6] = 1, 1, 0, 0, 0, 1
+    model[LOW], model[HIGH], model[STEP], model[BITS] = low, high, 1, bits
+    model[CONTEXT_SHIFT] = max(int(high - low).bit_length() - LOOKUP.bit_length() + 1, 0)
+    return model
+
+
+def fitted(pixels: NDArray[Any], height: int, low: int, high: int, bits: int) -> Weights:
+    """Least-squares weights of the four neighbours of pixels (rows, width).
+
+    Solved twice: the second time each pixel has the inverse of the variance that the first residuals show at its
+    intensity, as counts are noisier where they are many.
+    """
+    model = classic(low, high, bits)
+    sample = _sampled_rows(pixels.shape, height)
+    if not sample.size or pixels.shape[1] < 3:
+        return model
+    here, above = pixels[sample].astype(np.float64), pixels[sample - 1].astype(np.float64)
+    neighbours = np.stack([here[:, :-2], above[:, 1:-1], above[:, :-2], above[:, 2:]], axis=-1).reshape(-1, 4)
+    target = here[:, 1:-1].reshape(-1)
+    if target.size < 64:
+        return model
+    origin = float(target.mean())
+    design = np.concatenate([neighbours - origin, np.ones((target.size, 1))], axis=1)
+    weight = np.ones(target.size)
+    for _ in range(2):
+        normal = (design * weight[:, None]).T @ design
+        solution = np.linalg.lstsq(normal, (design * weight[:, None]).T @ (target - origin), rcond=1e-12)[0]
+        prediction = design @ solution
+        weight = _inverse_variance(prediction, (target - origin - prediction) ** 2)
+    scaled = np.rint(solution[:4] * (1 << WEIGHT_BITS))
+    if not np.all(np.abs(scaled) < MAX_WEIGHT):
+        return model
+    model[W0 : W0 + 4], model[SHIFT] = scaled.astype(np.int64), WEIGHT_BITS
+    bias = (origin * (1 - solution[:4].sum()) + solution[4]) * (1 << WEIGHT_BITS) + (1 << (WEIGHT_BITS - 1))
+    model[BIAS] = int(np.rint(bias))
+    return model
+
+
+def _sampled_rows(shape: tuple[int, ...], height: int) -> NDArray[np.int64]:
+    """Rows that have one above them in their image, spread over the stack."""
+    rows = np.arange(shape[0])
+    rows = rows[rows % height > 0]
+    step = max(rows.size * shape[1] // _SAMPLE, 1)
+    return rows[step // 2 :: step]
+
+
+def _inverse_variance(prediction: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the mean square residual among the pixels of like prediction."""
+    edges = np.quantile(prediction, np.linspace(0, 1, 17)[1:-1])
+    group = np.searchsorted(edges, prediction)
+    count = np.bincount(group, minlength=16)
+    mean = np.bincount(group, squares, minlength=16) / np.maximum(count, 1)
+    return 1 / np.maximum(mean, max(float(squares.mean()) * 1e-3, 1e-12))[group]
+
+
+def contexts(pixels: NDArray[Any], height: int, model: Weights) -> NDArray[np.int64]:
+    """Lookup cells at which a new context begins, without the first: at most fifteen, rising."""
+    sample = _sampled_rows(pixels.shape, height)
+    if not sample.size:
+        return np.empty(0, np.int64)
+    cells, tokens = _sampled(pixels, sample, model)
+    edges = np.unique(np.quantile(cells, np.linspace(0, 1, _FINE + 1)[1:-1], method="lower"))
+    group = np.searchsorted(edges, cells, "right")
+    histograms = np.bincount(group * TOKENS + tokens, minlength=(edges.size + 1) * TOKENS).reshape(-1, TOKENS)
+    occupied = histograms.sum(1) > 0
+    starts = np.concatenate([[0], edges])[occupied]
+    histograms = histograms[occupied]
+    cuts = optimal_cuts(histograms, histograms.sum(1), pixels.size / cells.size, CONTEXTS, False)
+    return starts[cuts[1:]].astype(np.int64)
+
+
+@njit(nogil=True, cache=True)
+def _sampled(
+    pixels: NDArray[Any], rows: NDArray[np.int64], model: Weights
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(lookup cell, token) of every inner pixel of some rows."""
+    width = pixels.shape[1]
+    cells, tokens = np.zeros(rows.size * width, np.int64), np.zeros(rows.size * width, np.int64)
+    mask = (np.int64(1) << model[BITS]) - 1
+    at = 0
+    for r in rows:
+        for c in range(width):
+            north = np.int64(pixels[r - 1, c])
+            west = np.int64(pixels[r, c - 1]) if c else north
+            north_west = np.int64(pixels[r - 1, c - 1]) if c else north
+            north_east = np.int64(pixels[r - 1, c + 1]) if c + 1 < width else north
+            total = model[0] * west + model[1] * north + model[2] * north_west + model[3] * north_east + model[4]
+            p = min(max(total >> model[5], model[6]), model[7])
+            residual = (np.int64(pixels[r, c]) - p + model[8] // 2) // model[8]
+            wrapped = residual & mask
+            negative = wrapped >> (model[9] - 1)
+            cells[at] = (p - model[6]) >> model[10]
+            tokens[at] = token_of(((wrapped << 1) ^ -negative) & mask)[0]
+            at += 1
+    return cells, tokens
+
+
+def lookup_of(starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Context of each of the 4096 cells."""
+    return np.searchsorted(starts, np.arange(LOOKUP), "right").astype(np.uint8)
