@@ -18,9 +18,10 @@ def current_client() -> Any | None:
     from distributed import get_client
 
     try:
-        return get_client()
+        client = get_client()
     except ValueError:
         return None
+    return client if client.status not in ("closing", "closed") else None
 
 
 def n_threads() -> int:
@@ -58,7 +59,7 @@ def use_scheduler(spec: str | None) -> Iterator[Any | None]:
 
         workers = int(spec[6:])
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
             Client(cluster) as client,
         ):
             yield client
