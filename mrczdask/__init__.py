@@ -28,6 +28,8 @@ _MODULE_OF = {
     "fit_gamma": "mrczdask.movies.gain",
     "gamma": "mrczdask.movies.gamma",
     "orient_gain": "mrczdask.movies.orientation",
+    "find_outliers": "mrczdask.movies.outliers",
+    "fill_outliers": "mrczdask.movies.fill",
     "estimate_gain": "mrczdask.movies.blind_gain",
     "gain_quality": "mrczdask.movies.quality",
     "GainThresholds": "mrczdask.movies.quality",
