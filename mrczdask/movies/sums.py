@@ -73,10 +73,14 @@ def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class _FrameSums:
-    """An array whose items are sums over the frames of another, read a few frames at a time."""
+    """An array whose items are sums over the frames of another, read a few frames at a time.
+
+    `root` is the graph layer of the frames: a graph over these sums reads them too.
+    """
 
     def __init__(self, source: Any, dtype: np.dtype[Any], token: str):
         self._source, self._token = source, token
+        self.root = f"original-{token}"
         self.shape = (*source.shape[:-3], *source.shape[-2:])
         self.ndim, self.dtype = len(self.shape), dtype
 
@@ -84,13 +88,16 @@ class _FrameSums:
         return "mrczdask.sum_frames", self._token
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        *batch, rows, cols = key
         n_frames, ny, nx = self._source.shape[-3:]
         step = max(STREAM_BYTES // (4 * ny * nx), 1)
-        total: NDArray[Any] | None = None
-        for first in range(0, n_frames, step):
-            block = np.asarray(self._source[(*batch, slice(first, first + step), rows, cols)])
-            part = block.sum(axis=block.ndim - 3, dtype=self.dtype)
-            total = part if total is None else np.add(total, part, out=total)
-        assert total is not None
+        total = self._part(key, slice(0, step))
+        for first in range(step, n_frames, step):
+            total += self._part(key, slice(first, first + step))
         return total
+
+    def _part(self, key: tuple[Any, ...], frames: slice) -> NDArray[Any]:
+        """Sum of some frames: their pixels are let go before the next are read."""
+        *batch, rows, cols = key
+        axis = sum(not isinstance(part, int | np.integer) for part in batch)  # Dask fuses integers into the key
+        block = np.asarray(self._source[(*batch, frames, rows, cols)])
+        return np.asarray(block.sum(axis=axis, dtype=self.dtype))
