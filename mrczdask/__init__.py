@@ -30,6 +30,7 @@ _MODULE_OF = {
     "orient_gain": "mrczdask.movies.orientation",
     "find_outliers": "mrczdask.movies.outliers",
     "fill_outliers": "mrczdask.movies.fill",
+    "frame_correlation": "mrczdask.movies.correlation",
     "estimate_gain": "mrczdask.movies.blind_gain",
     "gain_quality": "mrczdask.movies.quality",
     "GainThresholds": "mrczdask.movies.quality",
@@ -52,3 +53,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+import mrczdask.accessor  # noqa: E402, F401  registers `.em`: the one thing that cannot wait for its first use

@@ -18,7 +18,8 @@ LEVELS = (
     {"codecs", "execution"},
     {"io"},
     {"movies", "diffraction", "simulate"},
-    {"accessor", "plotting", "report", "versions", "testing"},
+    {"plotting", "report", "versions", "testing"},
+    {"accessor"},
     {"cli"},
 )
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
