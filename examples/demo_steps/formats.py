@@ -90,7 +90,7 @@ def pictures(out: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
     movie.em.plot(frame=0, ax=axes[0])
     movie.em.plot(frame="sum", ax=axes[1])
-    figure.savefig(out / "movie.png", dpi=110)
+    figure.savefig(out / "movie.png", dpi=90)
     plt.close(figure)
 
 
