@@ -160,7 +160,7 @@ def as_written(pixels: NDArray[Any], header: Header) -> NDArray[Any]:
     """Bring C-ordered pixels into the memory order and byte order that were encoded."""
     if header.flags & BIG_ENDIAN:
         pixels = pixels.astype(pixels.dtype.newbyteorder(">"))
-    return np.asfortranarray(pixels) if header.flags & FORTRAN else pixels
+    return np.asfortranarray(pixels) if header.flags & FORTRAN and pixels.ndim > 1 else pixels
 
 
 def corrupt(codec: str, what: str) -> CodecError:

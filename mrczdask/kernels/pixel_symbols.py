@@ -336,7 +336,7 @@ def _take_tokens(flat, start, mine, zero, table, mode, out, patches, n, room, ex
         low = offset & ((1 << width) - 1)
         if table[token] == 0:
             n = _patch(patches, n, room, np.int64(p), offset, -1)
-            token, low = mode, 0
+            token, low = mode, np.int64(0)
             width = 2 + ((mode - 32) >> 3) if mode >= 32 else 0
         out[i] = token
         word, shift = n_bits >> 6, n_bits & 63
