@@ -82,7 +82,7 @@ class MrcReader:
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Fill `out` with rows and columns of the frames, in the order given."""
         try:
-            with open_source(self.url, self.storage_options) as source:
+            with open_source(self.url, self.storage_options, size=self.table.end) as source:
                 if self._is_straight(out, rows, cols):
                     rooms = out.reshape(len(frames), -1).view(np.uint8)
                     for _ in self._unpacked(source, frames, rows, rooms):
@@ -103,7 +103,7 @@ class MrcReader:
     def iter_frames(self, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
         """Whole frames one after another, in rising order, from a file opened once; nothing is warned of."""
         try:
-            with open_source(self.url, self.storage_options) as source:
+            with open_source(self.url, self.storage_options, size=self.table.end) as source:
                 for _, raw in self._unpacked(source, sorted(frames), slice(0, self.shape[1])):
                     yield self._pixels(raw, self.shape[1]).astype(self.dtype, copy=False)
         except MrcFormatError as error:

@@ -95,7 +95,7 @@ def _take(scan: PixelScan, pixels: NDArray[Any], *, is_first: bool) -> None:
 
 def _read_ends(reader: MrcReader, frames: Sequence[int], scan: PixelScan) -> None:
     """The last bytes of each frame of a plain file, and the first of the pixels: an append can have spoiled them."""
-    with open_source(reader.url, reader.storage_options) as source:
+    with open_source(reader.url, reader.storage_options, size=reader.table.end) as source:
         if frames[0] == 0:
             scan.head = source.read_at(int(reader.table.offsets[0]), GAP_TAIL)
         for frame in frames:

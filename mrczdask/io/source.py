@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 TRIES: Final = 5
 FIRST_PAUSE_S: Final = 0.1
+_CLIENTS: Final = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "requests", "urllib3")
+"""Packages whose errors are those of the network or the store; not all of them are an OSError."""
 _FINAL_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
 
 _WRAPPERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -66,7 +68,9 @@ def is_wrapped(url: str) -> bool:
 
 
 @contextmanager
-def open_source(url: str, storage_options: Mapping[str, Any] | None = None) -> Iterator[Source]:
+def open_source(
+    url: str, storage_options: Mapping[str, Any] | None = None, *, size: int | None = None
+) -> Iterator[Source]:
     """Open a file for reading by ranges, and close it.
 
     Parameters
@@ -75,6 +79,8 @@ def open_source(url: str, storage_options: Mapping[str, Any] | None = None) -> I
         A path, or any url fsspec knows. A `.gz`, `.bz2` or `.xz` file is read through its wrapper.
     storage_options : mapping, optional
         Passed to the fsspec file system.
+    size : int, optional
+        Bytes known to be there, all that will be asked for lies within: an object store is not asked for it again.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def open_source(url: str, storage_options: Mapping[str, Any] | None = None) -> I
         with _open_wrapped(url, storage_options) as source:
             yield source
     elif is_remote(url):
-        yield _RemoteSource(url, storage_options)
+        yield _RemoteSource(url, storage_options, size)
     else:
         fd = os.open(local_path(url), os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
@@ -128,12 +134,20 @@ class _LocalSource:
 class _RemoteSource:
     concurrent = True
 
-    def __init__(self, url: str, storage_options: Mapping[str, Any] | None):
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None, size: int | None):
         from fsspec.core import url_to_fs
 
         self._fs, self._path = url_to_fs(url, **dict(storage_options or {}))
         self._url = url
-        self._info = retry(lambda: self._fs.info(self._path), url)
+        self._info = retry(self._fresh_info, url) if size is None else {"size": size}
+
+    def _fresh_info(self) -> Mapping[str, Any]:
+        """What the store says now, not what fsspec remembers of an earlier listing."""
+        try:
+            info: Mapping[str, Any] = self._fs.info(self._path, refresh=True)
+        except TypeError:  # a file system that remembers nothing
+            info = self._fs.info(self._path)
+        return info
 
     @property
     def size(self) -> int:
@@ -170,7 +184,9 @@ def retry(call: Callable[[], T], url: str) -> T:
             return call()
         except _FINAL_ERRORS:
             raise
-        except (OSError, TimeoutError, EOFError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError | EOFError) and type(error).__module__.split(".")[0] not in _CLIENTS:
+                raise
             if attempt == TRIES - 1:
                 raise StoreError(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {error}") from None
             time.sleep(FIRST_PAUSE_S * 2**attempt)
