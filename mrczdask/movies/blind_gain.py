@@ -15,6 +15,7 @@ from mrczdask.kernels.line_means import LEAST_GAIN
 from mrczdask.kernels.midway import Midway
 from mrczdask.movies import line_gain
 from mrczdask.movies.ranked_images import (
+    NEARLY,
     Group,
     Movies,
     as_movies,
@@ -85,7 +86,8 @@ def estimate_gain(
     ties : {"mid", "upper"}
         Equal pixels take the mean over their ranks, or the last rank as the published program does.
     sum_to : float or None
-        Frames are summed to this dose in electrons per pixel before they are ranked, or not at all (None).
+        Frames are summed to this dose in electrons per pixel (95 % of it will do) before they are ranked, or not at
+        all (None).
     convention : {"multiply", "divide"}
         Whether pixels are to be multiplied or divided by the gain.
     progress : None, True or callable
@@ -188,7 +190,7 @@ def by_midway(movies: Movies, groups: list[Group], dose: float, how: Midway, **o
         share = 1 - 0.5 ** len(found.change)
         limits.append(f"{len(found.change)} iterations recover {share:.4g} of the amplitude of rows and columns")
     ranked = electrons_per_image(groups, dose)
-    if ranked < RANKED_DOSE * (1 - 1e-3):
+    if ranked < NEARLY * RANKED_DOSE:
         limits.append(f"images of {ranked:.3g} e/pixel were ranked, below {RANKED_DOSE:g} ties of counts mislead it")
     about = {"change": found.change, "sigma_x": found.sigma[0], "sigma_y": found.sigma[1]}
     return Estimate(found.gain, found.uncertainty, found.defect, about, tuple(limits))

@@ -140,22 +140,22 @@ class GainMonitor:
 
 
 def _verdict(steps: NDArray[np.float64], sums: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
-    """Whether, since when and in which part the gain has changed."""
-    crossed = [np.flatnonzero(sums[:, k] > LIMIT) for k in range(len(PARTS))]
-    first = [int(found[0]) if found.size else len(names) for found in crossed]
-    if min(first) == len(names):
+    """Whether, since when and in which parts the gain has changed."""
+    crossed = np.asarray((sums > LIMIT).any(axis=0))
+    if not crossed.any():
         return {"alarm": False, "changepoint": -1, "movie": "", "part": "", "advice": "the gain has not changed"}
-    part = int(np.argmin(first))
-    begin = changepoint(steps[:, part])
+    clearest = int(np.argmax(np.where(crossed, np.nansum(steps, axis=0), -np.inf)))
+    begin = changepoint(steps[:, clearest])
     assert begin is not None
     since = max(begin - 1, 0)  # a step joins a movie and the one before: the first that rises is of the second changed
+    parts = [name for name, found in zip(PARTS, crossed, strict=True) if found]
     return {
         "alarm": True,
         "changepoint": since,
         "movie": names[since],
-        "part": PARTS[part],
+        "part": ", ".join(parts),
         "advice": f"re-acquire the gain reference from movie {names[since]} ({since + 1} of {len(names)}) on: "
-        f"its {PARTS[part]}s have changed",
+        f"its {' and '.join(f'{name}s' for name in parts)} have changed",
     }
 
 
@@ -213,7 +213,7 @@ def gain_drift(
         Along `movie`: `std`, `p2_5`, `p97_5`, `minimum`, `maximum` of the residual gain of the movie (one iteration of
         SME on its sum, mean 1, outliers left out of the first three): the curves of the paper's Figure 2. `step` and
         `cusum` (movie, part), part "pixel", "row" or "column". Attributes: `alarm` (bool), `changepoint` (index of the
-        first movie with another gain, -1 for none), `movie` (its name), `part`, `advice`.
+        first movie with another gain, -1 for none), `movie` (its name), `part` (those that changed), `advice`.
 
     Raises
     ------

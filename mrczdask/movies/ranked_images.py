@@ -24,6 +24,8 @@ REGION_BYTES: Final = 256 << 20
 """Most pixels of a region, as stored."""
 
 
+NEARLY: Final = 0.95
+"""Part of the dose asked for that will do: a movie of 20 frames of nominally 2 e/pixel makes 40."""
 NOT_FINITE: Final = "frames hold NaN or infinity: fill them first, with fill_outliers for instance"
 
 
@@ -125,7 +127,7 @@ def electrons_per_frame(movies: Movies, verb: str) -> float:
 def groups_of(movies: Movies, frame_dose: float, sum_to: float | None) -> list[Group]:
     """Groups of frames to rank one by one, or of frames to sum to `sum_to` e/pixel first."""
     n_movies, n_frames = movies.n_movies, movies.n_frames
-    needed = 1 if sum_to is None else int(np.ceil(sum_to / frame_dose * (1 - 1e-3)))
+    needed = 1 if sum_to is None else int(np.ceil(NEARLY * sum_to / frame_dose))
     if needed <= 1:
         return [Group(m, m + 1, a, b, False) for m in range(n_movies) for a, b in _runs(n_frames, _block(movies))]
     if needed <= n_frames:
