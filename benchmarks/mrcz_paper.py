@@ -136,8 +136,8 @@ def table_1(shape: tuple[int, int, int], repeats: int) -> Table:
         f"Table 1: {shape[0]} x {shape[1]} x {shape[2]} Poisson movie, 1.5 e/pixel, {n_threads()} threads",
         ["format", "MB", "ratio", "write s", "read s"],
         note=(
-            f"Medians of {repeats} for no codec, lz4 and zstd, the others once. Files stay in the page cache: the paper's "
-            "disk of 300 MB/s is not in these times. JPEG 2000 is single-threaded."
+            f"Medians of {repeats} for no codec, lz4 and zstd, the others once. Files stay in the page cache: the "
+            "paper's disk of 300 MB/s is not in these times. JPEG 2000 is single-threaded."
         ),
     )
     with tempfile.TemporaryDirectory() as folder:
