@@ -232,8 +232,8 @@ def _side_information(model: Model) -> bytes:
 
 def _pack_patches(patches: NDArray[np.int64]) -> bytes:
     """Distances from patch to patch, each followed by its offset."""
-    pairs = patches.copy()
-    pairs[1:, 0] -= patches[:-1, 0]
+    pairs = patches[np.argsort(patches[:, 0])]
+    pairs[1:, 0] -= pairs[:-1, 0].copy()
     return write_varints(pairs.reshape(-1)).tobytes()
 
 

@@ -38,11 +38,18 @@ def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
 @njit(nogil=True, cache=True)
 def _tree_depths(weights: NDArray[np.int64], lengths: NDArray[np.uint8]) -> None:
     """Depth of each symbol in the Huffman tree: two queues, one of leaves by weight and one of joined nodes."""
-    symbols = np.flatnonzero(weights > 0)
-    symbols = symbols[np.argsort(weights[symbols], kind="mergesort")]
-    n = symbols.size
+    symbols, n = np.zeros(ALPHABET, np.int64), 0
+    for s in range(ALPHABET):  # sorted by weight as they come in
+        if weights[s] > 0:
+            k = n
+            while k > 0 and weights[symbols[k - 1]] > weights[s]:
+                symbols[k] = symbols[k - 1]
+                k -= 1
+            symbols[k] = s
+            n += 1
     weight, parent = np.zeros(2 * n - 1, np.int64), np.zeros(2 * n - 1, np.int64)
-    weight[:n] = weights[symbols]
+    for k in range(n):
+        weight[k] = weights[symbols[k]]
     leaf, joined = 0, n
     for node in range(n, 2 * n - 1):
         for _ in range(2):
@@ -58,7 +65,8 @@ def _tree_depths(weights: NDArray[np.int64], lengths: NDArray[np.uint8]) -> None
     for node in range(2 * n - 3, -1, -1):
         depth[node] = depth[parent[node]] + 1
     lengths[:] = 0
-    lengths[symbols] = depth[:n]
+    for k in range(n):
+        lengths[symbols[k]] = depth[k]
 
 
 @njit(nogil=True, cache=True)

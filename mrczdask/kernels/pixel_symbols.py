@@ -207,13 +207,15 @@ def symbolise(
     symbols : uint8
     extra, n_bits : uint64 words, int
     patches : int64 (n, 2)
-        (flat position, offset), sorted by position.
+        (flat position, offset).
     """
     rows, pixels = values.shape
     flat = values.reshape(-1)
     runs = runs_of(rows, block, kinds, members)
     symbols = np.empty(runs[:, 1].sum(), np.uint8)
-    n_extra = rows * members[kinds == TOKEN].sum()
+    n_extra = 0
+    for c in range(kinds.size):
+        n_extra += rows * members[c] if kinds[c] == TOKEN else 0
     extra, n_bits = np.zeros(n_extra // 2 + 2, np.uint64), 0
     patches, n = np.empty((int(rows * pixels * MOST_PATCHES) + 16, 2), np.int64), 0
     room = patches.shape[0] - 4
@@ -242,8 +244,7 @@ def symbolise(
                 n, n_bits = _take_tokens(flat, start, mine, zero, table, mode, out, patches, n, room, extra, n_bits)
             if n > room:
                 return False, symbols, extra, n_bits, patches
-    patches = patches[:n]
-    return True, symbols, extra[: (n_bits + 63) // 64], n_bits, patches[np.argsort(patches[:, 0])]
+    return True, symbols, extra[: (n_bits + 63) // 64], n_bits, patches[:n]
 
 
 @njit(nogil=True, cache=True)
