@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -12,6 +14,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.errors import MrczdaskWarning
 from mrczdask.execution.schedulers import current_client
 
 Movie = TypeVar("Movie", xr.DataArray, xr.Dataset, NDArray[Any], da.Array)
@@ -35,9 +38,10 @@ def on_images(obj: Movie, verb: Callable[[xr.DataArray], xr.DataArray]) -> Movie
     if missing:
         raise ValueError(f"the images have the dims {obj.dims}: {' and '.join(sorted(missing))} is missing")
     if isinstance(obj.data, da.Array):
-        return verb(obj)
+        with dask.config.set({"array.rechunk.method": "tasks"}):  # peer to peer fails where workers come and go
+            return verb(obj)
     in_memory = obj.copy(data=da.from_array(obj.data, chunks=_whole_frames(obj), name=False))
-    return verb(in_memory).compute()
+    return on_images(in_memory, verb).compute()
 
 
 def _whole_frames(images: xr.DataArray) -> tuple[int, ...]:
@@ -130,3 +134,30 @@ def as_session(block: NDArray[Any], dims: tuple[Hashable, ...]) -> NDArray[Any]:
 def result_dtype(dtype: Any) -> np.dtype[Any]:
     """float32 for pixels of at most 16 bits and float32, float64 for sums."""
     return np.result_type(dtype, np.float32)
+
+
+def warn_if_unstored(images: xr.DataArray, other: xr.DataArray, what: str) -> None:
+    """Warn where `other` would be computed from the frames of `images` in the same graph."""
+    if not (isinstance(images.data, da.Array) and isinstance(other.data, da.Array)):
+        return
+    shared = _roots(images.data) & _roots(other.data)
+    if any(not name.startswith("parameter-") for name in shared):
+        warnings.warn(
+            f"the {what} is computed from the frames that it is applied to: they stay in memory until it is known, or "
+            f"are read twice; store it first with write_archive and give what that returns",
+            MrczdaskWarning,
+            stacklevel=5,
+        )
+
+
+def _roots(array: da.Array) -> set[str]:
+    """Names of the layers that read or hold images: those of three dims or more that depend on nothing."""
+    graph = array.dask
+    found = set()
+    for name, needs in graph.dependencies.items():
+        if needs:
+            continue
+        values = [getattr(value, "value", value) for value in graph.layers[name].values()][:1]
+        if values and getattr(values[0], "ndim", 0) >= 3:
+            found.add(getattr(values[0], "root", name))
+    return found

@@ -294,7 +294,11 @@ def fit_gamma(
         (y, x), the gain reference.
     size : int
         Side of the box of the mean filter, in pixels.
-    dark, orientation, convention
+    dark : DataArray or array, optional
+        As of `apply_gain`.
+    orientation : str or Dataset, optional
+        As of `apply_gain`.
+    convention : {"multiply", "divide"}, optional
         As of `apply_gain`.
 
     Returns

@@ -1,0 +1,50 @@
+"""Sums of the movies around each movie, as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from mrczdask.kernels.window import Window, fixed, knock_out_sums, unit_of
+
+TASK_BYTES: Final = 256 << 20
+"""Images that a task may hold; larger ones are cut into bands of rows."""
+
+
+def neighbour_sums(sums: da.Array, windows: Sequence[Window], accepted: NDArray[np.bool_], *, mean: bool) -> da.Array:
+    """For each movie the sum over its window, float64, or the mean, float32.
+
+    `sums` (movie, y, x). A task makes the windows of several movies that follow each other: it takes their sums and
+    those around them once, and moves from window to window by adding and dropping one.
+    """
+    n, ny, nx = sums.shape
+    size = max(window.stop - window.start for window in windows)
+    group = max(min(size, n), 1)
+    rows = int(np.clip(ny * TASK_BYTES // max((group + size) * 8 * ny * nx, 1), min(64, ny), ny))
+    sums = sums.rechunk((1, rows, -1))
+    dtype = np.dtype(np.float32 if mean else np.float64)
+    places = np.flatnonzero(accepted).tolist()
+    firsts = range(0, n, group)
+    name = f"neighbour-sums-{tokenize(sums, windows, places, mean)}"
+    graph: dict[Any, Any] = {}
+    for k, first in enumerate(firsts):
+        wanted = list(windows[first : first + group])
+        low, high = min(w.start for w in wanted), max(w.stop for w in wanted)
+        moved = [Window(w.start - low, w.stop - low, w.own - low if w.own >= 0 else -1) for w in wanted]
+        for band in range(len(sums.chunks[1])):
+            blocks = [(sums.name, movie, band, 0) for movie in (places[low:high] or [first])]
+            graph[(name, k, band, 0)] = (_windows, blocks, moved, mean)
+    chunks = (tuple(min(group, n - first) for first in firsts), *sums.chunks[1:])
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[sums])  # type: ignore[list-item]
+    whole = da.Array(layers, name, chunks, meta=np.empty((0, 0, 0), dtype))
+    return whole.rechunk((1, -1, -1))
+
+
+def _windows(blocks: list[NDArray[Any]], windows: list[Window], mean: bool) -> NDArray[Any]:
+    return knock_out_sums(lambda place: fixed(blocks[place][0]), windows, unit_of(blocks[0].dtype), mean=mean)
