@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 @njit(nogil=True, cache=True)
 def interpolate(table: NDArray[np.float32], place: np.float32) -> np.float32:
     """The value of a table of bin centres at the place p (0 is the first centre), linear, held at the ends."""
-    p = min(max(place, np.float32(0.0)), np.float32(table.size - 1))
-    k = min(np.int64(p), table.size - 2) if table.size > 1 else 0
-    part = p - np.float32(k)
-    return table[k] * (np.float32(1.0) - part) + table[min(k + 1, table.size - 1)] * part
+    last = table.size - 1
+    p = min(max(float(place), 0.0), float(last))
+    k = min(int(p), max(last - 1, 0))
+    part = np.float32(p - k)
+    return table[k] * (np.float32(1.0) - part) + table[min(k + 1, last)] * part
 
 
 @njit(nogil=True, cache=True)
