@@ -22,7 +22,7 @@ class RadialBins:
 
     `order` and `edges` as in `kernels.azimuthal`; `norm` (y, x) float32; `norm_in_order` the same in bin order;
     `centres` the bin centres in the shown unit, float32; `place` (y, x) float32, the place of a pixel among the centres
-    (0 is the first), NaN where it is masked or out of the radial range; `pixel_radius` (y, x) float32, NaN where masked.
+    (0 is the first), NaN where it is masked or out of range; `pixel_radius` (y, x) float32, NaN where masked.
     """
 
     order: NDArray[np.uint32] = field(repr=False)

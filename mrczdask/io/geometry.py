@@ -159,7 +159,7 @@ class Geometry:
         return 4e-9 * np.pi / self.wavelength_m * np.sin(two_theta / 2)
 
     @cached_property
-    def _offsets(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Distance of the pixel centres from the beam along y and x, in metres."""
         y = (np.arange(self.shape[0]) + 0.5 - self.beam_center[0]) * self.pixel_size_m[0]
         x = (np.arange(self.shape[1]) + 0.5 - self.beam_center[1]) * self.pixel_size_m[1]
