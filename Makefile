@@ -14,8 +14,8 @@ ifneq ($(PYTHON),)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)
 endif
 
-# Python 3.12 resolves the same releases as 3.13.
-CONSTRAINTS := $(wildcard constraints/py$(subst 312,313,$(VERSION)).txt)
+# A Python without a file of its own gets the newest releases.
+CONSTRAINTS := $(wildcard constraints/py$(VERSION).txt)
 INSTALLED := $(VENV)/.installed-$(VERSION)
 RUN := $(VENV)/bin/python
 
@@ -55,10 +55,11 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 
 # Resolves anew, without the old pins, in an environment of its own; `make test` then tests the new ones. The core comes
 # first and botocore, which aiobotocore pins, second: all at once, pip takes longer and settles on older releases.
-constraints: ## Write constraints/ for this Python from what its packages resolve to today
+constraints: ## Pin for this Python what its packages resolve to; KEEP=1 keeps the present pins and adds what is new
 	$(PYTHON) -m venv --clear $(VENV)-new
 	for part in . '.[s3]' '.[test]'; do \
-	$(VENV)-new/bin/python -m pip install --quiet --disable-pip-version-check -e "$$part" || exit 1; done
+	$(VENV)-new/bin/python -m pip install --quiet --disable-pip-version-check \
+	$(if $(KEEP),$(addprefix -c ,$(CONSTRAINTS))) -e "$$part" || exit 1; done
 	@{ echo "# Tested together on Python $(VERSION:3%=3.%); written by make constraints."; \
 	$(VENV)-new/bin/python -m pip freeze | grep -E '^[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+$$' | grep -v '^mrczdask=='; } \
 	> constraints/py$(VERSION).txt
