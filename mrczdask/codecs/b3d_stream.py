@@ -8,7 +8,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrczdask.codecs.container import Cutter, Header, as_written, describe, restore_simple, seal, simple, varint
+from mrczdask.codecs.container import (
+    Cutter,
+    Header,
+    as_written,
+    describe,
+    masked_by_largest,
+    restore_simple,
+    seal,
+    simple,
+    varint,
+)
 from mrczdask.errors import CodecError
 from mrczdask.kernels import huffman, prediction, rans
 from mrczdask.kernels import prediction_model as models
@@ -53,7 +63,8 @@ def encode(array: Any, frame: tuple[int, int] | None, choices: Choices, noise: N
         )
     rows = pixels.reshape(-1, width)
     if noise is None:
-        parts = _lossless(rows, height, choices, b"")
+        turn = int(masked_by_largest(rows))
+        parts = _lossless(rows + rows.dtype.type(turn), height, choices, varint(turn))
         form = _LOSSLESS
     elif choices.quantise_first:
         parts = _levels(rows, height, choices, noise)
@@ -171,7 +182,12 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
         raise cut.corrupt("its layout")
     shape = (header.size // width, width)
     if form == _LOSSLESS:
-        return _decode_rows(cut, header.dtype, shape, height, entropy, 1).reshape(header.shape)
+        (turn,) = cut.varints(1)
+        rows = _decode_rows(cut, header.dtype, shape, height, entropy, 1)
+        if turn > 1:
+            raise cut.corrupt("its layout")
+        rows -= header.dtype.type(turn)
+        return rows.reshape(header.shape)
     if header.dtype.itemsize > 2:
         raise cut.corrupt("its layout")
     info = np.iinfo(header.dtype)

@@ -133,6 +133,16 @@ def describe(array: Any) -> tuple[NDArray[Any], Header]:
     return np.ascontiguousarray(array, dtype).reshape(array.shape), Header(CODED, dtype, array.shape, flags)
 
 
+def masked_by_largest(pixels: NDArray[Any]) -> bool:
+    """One pixel in a thousand or more is the largest number of an unsigned type, and few others are near it."""
+    if pixels.dtype.kind != "u" or pixels.max() != np.iinfo(pixels.dtype).max:
+        return False
+    sample = pixels.reshape(-1)[:: pixels.size // (1 << 14) + 1]
+    largest = sample == np.iinfo(pixels.dtype).max
+    upper = sample > np.iinfo(pixels.dtype).max // 2
+    return bool(largest.sum() > sample.size / 1000 and 2 * largest.sum() > upper.sum() and not upper.all())
+
+
 def simple(magic: bytes, pixels: NDArray[Any], header: Header, *, stored: bool = False) -> bytes | None:
     """Return the stored form, the all-equal form where it applies, else None."""
     little = header.dtype.newbyteorder("<")

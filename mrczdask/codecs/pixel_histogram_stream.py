@@ -15,6 +15,7 @@ from mrczdask.codecs.container import (
     Header,
     as_written,
     corrupt,
+    masked_by_largest,
     describe,
     open_stream,
     restore_simple,
@@ -141,7 +142,12 @@ def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
 
 
 def _origin(pixels: NDArray[Any]) -> int:
-    """What offsets are counted from: the smallest pixel, or the foot of the crowd where outliers are far below it."""
+    """What offsets are counted from: the smallest pixel, or the foot of the crowd where outliers are far below it.
+
+    Where the largest number of the type marks masked pixels it becomes offset 0, and a count of n offset n + 1.
+    """
+    if masked_by_largest(pixels):
+        return -1
     lowest = int(pixels.min())
     foot, middle = (int(q) for q in np.quantile(pixels[:: pixels.size // _GLANCE + 1], (0.01, 0.5), method="lower"))
     return max(lowest, 2 * foot - middle - 8) if foot > lowest + 32 else lowest
@@ -254,13 +260,18 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     form, size, block, low, n_classes, n_side, n_patches, n_patch_bytes, n_bits, n_words = cut.varints(_FIELDS)
     dtype = np.dtype(f"u{header.dtype.itemsize}")
     n_patterns = header.size // size if size and header.size % size == 0 else 0
-    if form > _PATTERNS or not n_patterns or not 1 <= n_classes <= MAX_CLASSES or low >> 8 * dtype.itemsize:
+    if (
+        form > _PATTERNS
+        or n_patterns < (_FEWEST_PATTERNS if form == _PATTERNS else 1)
+        or not 1 <= n_classes <= MAX_CLASSES
+        or low >> 8 * dtype.itemsize
+    ):
         raise corrupt(NAME, "its layout")
     if form == _FLAT:
         rows, columns, n_tail = 4, header.size // 4, header.size % 4
     else:
         rows, columns, n_tail = -(-n_patterns // 4) * 4, size, 0
-    if block % 4 or not 4 <= block <= rows or (form == _FLAT and n_classes > 1) or rows > 2 * n_patterns > 4:
+    if block % 4 or not 4 <= block <= rows or form == _FLAT and n_classes > 1:
         raise corrupt(NAME, "its blocks")
     classes = _read_side(cut.take(n_side), n_classes, columns, form)
     tail = cut.take(n_tail, dtype.str)

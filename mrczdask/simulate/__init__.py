@@ -7,6 +7,7 @@ from mrczdask.simulate.entropy import poisson_entropy, readout_entropy
 from mrczdask.simulate.flat import poisson
 from mrczdask.simulate.gain import Gain
 from mrczdask.simulate.localisation import Fluorescence, fluorescence, localisation
+from mrczdask.simulate.localise import cramer_rao_bound, localise
 from mrczdask.simulate.movies import SimulatedMovie, SimulatedSession, movie, session
 from mrczdask.simulate.pattern import Pattern
 from mrczdask.simulate.readout import Readout
@@ -23,8 +24,10 @@ __all__ = [
     "SimulatedSession",
     "Specimen",
     "StemScan",
+    "cramer_rao_bound",
     "fluorescence",
     "localisation",
+    "localise",
     "movie",
     "poisson",
     "poisson_entropy",
