@@ -357,19 +357,19 @@ def look_up(
 
 @njit(nogil=True, cache=True)
 def add_looked_up(
-    codes: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32], total: NDArray[np.float64]
+    codes: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32], total: NDArray[np.floating]
 ) -> None:
     """Add the mean of the row and the column outcome of every pixel; tables (line, code)."""
     for y in range(codes.shape[0]):
         row = rows[y]
         for x in range(codes.shape[1]):
             code = codes[y, x]
-            total[y, x] += 0.5 * (np.float64(row[code]) + np.float64(columns[x, code]))
+            total[y, x] += np.float32(0.5) * (row[code] + columns[x, code])
 
 
 @njit(nogil=True, cache=True)
-def add_transposed(values: NDArray[np.float32], scale: float, total: NDArray[np.float64]) -> None:
-    """Add scale * values.T, square by square."""
+def add_half_transposed(values: NDArray[np.float32], total: NDArray[np.floating]) -> None:
+    """Add values.T / 2, square by square."""
     ny, nx = total.shape
     square = np.empty((_TILE, _TILE + 1), np.float32)
     for y0 in range(0, ny, _TILE):
@@ -381,4 +381,4 @@ def add_transposed(values: NDArray[np.float32], scale: float, total: NDArray[np.
                     square[x, y] = values[x0 + x, y0 + y]
             for y in range(height):
                 for x in range(width):
-                    total[y0 + y, x0 + x] += scale * square[x, y]
+                    total[y0 + y, x0 + x] += np.float32(0.5) * square[x, y]

@@ -14,6 +14,8 @@ MAX_CODES: Final = 256
 """Distinct integers that are matched by histograms; frames with more of them are sorted. A code is then one byte."""
 _WIDEST: Final = 1 << 24
 """Range of integers for which a table of the values present is made; float32 holds all integers up to here."""
+_FEW: Final = 64
+"""Bytes below this are codes as they are: a table with gaps costs less than to close them."""
 _SAMPLE: Final = 1 << 14
 """Pixels whose distribution spreads the buckets of the sort evenly."""
 _BINS: Final = 1 << 12
@@ -73,7 +75,7 @@ class _Matched(NamedTuple):
 
 
 def add_midway(
-    frame: NDArray[Any], how: Midway, total: NDArray[np.float64], work: Workspace | None = None
+    frame: NDArray[Any], how: Midway, total: NDArray[np.floating], work: Workspace | None = None
 ) -> tuple[float, float]:
     """Add the equalised frame to `total`; return the sigma of the columns and of the rows.
 
@@ -88,15 +90,15 @@ def add_midway(
     columns, sigma_x = _match_sorted(work.transposed("columns", lines), how, work)
     if how.sequential:
         return sigma_x, _add_rows_of(columns, how, total, work)
-    match.add_transposed(columns, 0.5, total)
+    match.add_half_transposed(columns, total)
     rows, sigma_y = _match_sorted(lines, how, work)
-    rows *= 0.5
+    rows *= np.float32(0.5)
     total += rows
     return sigma_x, sigma_y
 
 
 def _add_counted(
-    codes: NDArray[np.uint8], values: NDArray[np.float64], how: Midway, total: NDArray[np.float64], work: Workspace
+    codes: NDArray[np.uint8], values: NDArray[np.float64], how: Midway, total: NDArray[np.floating], work: Workspace
 ) -> tuple[float, float]:
     columns = _match_counted(work.transposed("codes", codes), values, how)
     if how.sequential:
@@ -108,7 +110,7 @@ def _add_counted(
     return columns.sigma, rows.sigma
 
 
-def _add_rows_of(columns: NDArray[np.float32], how: Midway, total: NDArray[np.float64], work: Workspace) -> float:
+def _add_rows_of(columns: NDArray[np.float32], how: Midway, total: NDArray[np.floating], work: Workspace) -> float:
     """Equalise the rows of an image of equalised columns and add it; the sigma."""
     image, sigma = _match_sorted(work.transposed("columns", columns), how, work)
     total += image
@@ -129,6 +131,8 @@ def integer_codes(frame: NDArray[Any]) -> tuple[NDArray[np.uint8] | None, NDArra
         return none
     frame = frame.view(np.uint8) if frame.dtype.kind == "b" else frame
     low, high = int(frame.min()), int(frame.max())
+    if frame.dtype == np.uint8 and high < _FEW:
+        return np.ascontiguousarray(frame), np.arange(high + 1.0)
     if high - low >= _WIDEST:
         return none
     flat = np.ascontiguousarray(frame).reshape(-1)
@@ -137,8 +141,6 @@ def integer_codes(frame: NDArray[Any]) -> tuple[NDArray[np.uint8] | None, NDArra
     values = np.flatnonzero(present)
     if values.size > MAX_CODES:
         return none
-    if frame.dtype == np.uint8 and values.size == high + 1:
-        return flat.reshape(frame.shape), values.astype(np.float64)
     code_of = np.zeros(present.size, np.uint8)
     code_of[values] = np.arange(values.size)
     codes = np.empty(frame.shape, np.uint8)

@@ -211,7 +211,7 @@ def _by_means(movies: Movies, groups: list[Group], dose: float, method: str, pro
     more = movies.n_movies * (found.times_to_target - 1)
     about = {
         "expected_r2": found.expected_r2,
-        "movies_to_r2_95": float(np.ceil(more - 1e-6)) if np.isfinite(more) else more,
+        "movies_to_r2_95": float(max(np.ceil(more - 1e-6), 0)) if np.isfinite(more) else more,
     }
     defect = ~np.isfinite(lines.gain) | (found.gain < LEAST_GAIN)
     return Estimate(found.gain, found.uncertainty, defect, about, tuple(limits))

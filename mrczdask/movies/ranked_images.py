@@ -18,8 +18,8 @@ from mrczdask.movies.sums import sum_dtype
 SAMPLE_MOVIES: Final = 4
 SAMPLE_FRAMES: Final = 2
 """Frames read to learn the dose: it decides how many are summed, to a whole number only."""
-REGIONS_PER_THREAD: Final = 4
-"""Regions a thread works through: the last ones leave a thread idle for a quarter of its time at most."""
+REGIONS_PER_THREAD: Final = 3
+"""Regions a thread works through: the last ones leave a thread idle for a third of its time at most."""
 REGION_BYTES: Final = 256 << 20
 """Most pixels of a region, as stored."""
 

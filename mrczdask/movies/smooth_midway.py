@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.shared import shared
+from mrczdask.kernels.gain_ratio import line_moments, ratio_of_sums, relative_error, scatter_about_lines
 from mrczdask.kernels.midway import Midway, Workspace, add_midway
 from mrczdask.movies.ranked_images import NOT_FINITE, Group, Movies
 
@@ -22,10 +23,13 @@ CONVERGED: Final = 1e-4
 
 
 class MidwaySums(NamedTuple):
-    """Running sums over images: what was recorded, what it should have been, the sigmas taken."""
+    """Running sums over images: what was recorded, what it should have been, the sigmas taken.
 
-    recorded: NDArray[np.float64]
-    ideal: NDArray[np.float64]
+    Of one region they are small: fresh memory costs as much as the work on it. Over regions they are float64.
+    """
+
+    recorded: NDArray[Any]
+    ideal: NDArray[np.floating]
     sigmas: list[tuple[float, float]]
 
 
@@ -44,7 +48,8 @@ def midway_sums(
     images: Any, gain: NDArray[np.float32] | None, how: Midway, reference: NDArray[np.float32] | None = None
 ) -> MidwaySums:
     """Sums over images (image, y, x), multiplied by `reference`, of themselves and of their equalised forms (eq. 7)."""
-    recorded, ideal = np.zeros(images.shape[1:]), np.zeros(images.shape[1:])
+    dtype = images.dtype if reference is None else np.result_type(images.dtype, np.float32)
+    recorded, ideal = np.zeros(images.shape[1:], _sum_dtype(dtype)), np.zeros(images.shape[1:], np.float32)
     work, sigmas = Workspace(), []
     for raw in images:
         image = raw if reference is None else raw * reference
@@ -56,16 +61,17 @@ def midway_sums(
     return MidwaySums(recorded, ideal, sigmas)
 
 
+def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Exact for the integers of a region: it holds 256 MB at most, so 2**16 frames of at least 2**12 pixels."""
+    return np.dtype(np.int32 if dtype.kind in "bui" and dtype.itemsize == 1 else np.float64)
+
+
 def midway_ratio(recorded: Any, ideal: Any, mask: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Equation 7: a gain of mean 1 over good pixels, and the pixels without one, whose gain is 1."""
-    defect = (recorded <= 0) | (ideal <= 0)
-    gain = np.ones(recorded.shape)
-    np.divide(recorded, ideal, out=gain, where=~defect)
-    good = ~(defect | mask)
-    if not good.any():
+    gain, defect = np.empty(recorded.shape), np.empty(recorded.shape, np.bool_)
+    n_good = ratio_of_sums(recorded.astype(np.float64), ideal.astype(np.float64), mask, gain, defect)
+    if not n_good:
         raise ValueError("no pixel is good: all are masked or have counted nothing")
-    gain /= gain[good].mean()
-    gain[defect] = 1.0
     return gain, defect
 
 
@@ -105,7 +111,7 @@ def _all_sums(
     total: MidwaySums | None = None
     for _, part in run_regions(tasks, on_done=advance):
         if total is None:
-            total = part
+            total = MidwaySums(part.recorded.astype(np.float64), part.ideal.astype(np.float64), part.sigmas)
         else:
             np.add(total.recorded, part.recorded, out=total.recorded)
             np.add(total.ideal, part.ideal, out=total.ideal)
@@ -116,24 +122,17 @@ def _all_sums(
 
 def _uncertainty(gain: Any, recorded: Any, good: Any, share: float) -> NDArray[np.float64]:
     """Standard error: of the means of a row and a column, and the scatter of the pixels about them."""
-    flat = np.where(good, recorded / gain, np.nan)
-    flat /= np.nanmean(flat)
-    relative = np.where(good, gain, np.nan)
-    with np.errstate(invalid="ignore"):
-        by_row, by_column = (_line_error(flat, axis) for axis in (1, 0))
-        scatter = relative - _line_mean(relative, 1) - _line_mean(relative, 0) + 1
-    pixel = np.nanvar(scatter)
-    return gain * np.sqrt(share**2 * (by_row**2 + by_column**2) + pixel)
+    by_row, by_column = line_moments(recorded, gain, good)
+    n, first, second, _ = by_row.sum(axis=0)
+    level = first / n
+    usual = max(second / n - level**2, 0.0)
+    row, column = (share**2 * _mean_variance(moments, usual) / level**2 for moments in (by_row, by_column))
+    means = [moments[:, 3] / np.maximum(moments[:, 0], 1) for moments in (by_row, by_column)]
+    return np.asarray(relative_error(gain, row, column, scatter_about_lines(gain, means[0], means[1], good)))
 
 
-def _line_mean(image: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    count = np.maximum(np.isfinite(image).sum(axis=axis, keepdims=True), 1)
-    return np.nansum(image, axis=axis, keepdims=True) / count
-
-
-def _line_error(image: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Standard error of the means of lines; that of a whole image for lines without a good pixel."""
-    count = np.isfinite(image).sum(axis=axis, keepdims=True)
-    squares = np.nansum((image - _line_mean(image, axis)) ** 2, axis=axis, keepdims=True)
-    variance = np.where(count > 1, squares / np.maximum(count - 1, 1), np.nanvar(image))
-    return np.asarray(np.sqrt(variance / np.maximum(count, 1)))
+def _mean_variance(moments: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
+    """Variance of the means of lines; that of a whole image for lines with fewer than two good pixels."""
+    n = np.maximum(moments[:, 0], 1)
+    variance = np.where(moments[:, 0] > 1, moments[:, 2] / n - (moments[:, 1] / n) ** 2, usual)
+    return np.asarray(np.maximum(variance, 0) / n)
