@@ -10,6 +10,8 @@ from typing import Any
 import xarray as xr
 
 from mrczdask.errors import MrcFormatError, StaleIndexWarning
+from mrczdask.formats.blosc_frame import HEADER_BYTES as CHUNK_BYTES
+from mrczdask.formats.blosc_frame import VERSIONS, parse_chunk_header
 from mrczdask.formats.frame_index import SIDECAR_SUFFIX, footer_bytes, pack_footer, pack_sidecar, parse_footer
 from mrczdask.formats.frame_index import parse_sidecar as _parse_sidecar
 from mrczdask.formats.mrc import MrcHeader, parse_header
@@ -44,10 +46,19 @@ def footer_of(source: Source, header: MrcHeader) -> FrameTable | None:
     size = footer_bytes(header.shape[0])
     if header.data_offset + size > source.size:
         return None
-    table = parse_footer(source.read_at(source.size - size, size))
+    tail, head = source.read_ranges([(source.size - size, size), (header.data_offset, CHUNK_BYTES)])
+    table = parse_footer(tail)
     if table is None or check_table(table, header, source.size - size) is not None:
         return None
-    return table if table.end == source.size - size else None
+    return table if table.end == source.size - size and _begins_frame(head, header) else None
+
+
+def _begins_frame(head: bytes, header: MrcHeader) -> bool:
+    """Whether a chunk as large as the header says begins here: before memory for a frame is asked for."""
+    if len(head) < CHUNK_BYTES:
+        return False
+    chunk = parse_chunk_header(head)
+    return chunk.version in VERSIONS and chunk.nbytes == header.frame_bytes
 
 
 def _sidecar(
@@ -81,6 +92,8 @@ def read_sidecar(
     if fingerprint != source.fingerprint:
         return None, "the file has changed since"
     fault = check_table(table, header, source.size)
+    if fault is None and not _begins_frame(source.read_at(header.data_offset, CHUNK_BYTES), header):
+        fault = "no frame of the size in the header begins where it says"
     return (table, None) if fault is None else (None, fault)
 
 

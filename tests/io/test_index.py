@@ -197,3 +197,17 @@ def test_sidecar_beside_a_remote_file(path: Path, monkeypatch: pytest.MonkeyPatc
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(md.open_movie("memory://indexed/a.mrcz").values, FRAMES)
+
+
+@pytest.mark.parametrize("sidecar", [False, True])
+def test_an_index_does_not_hide_a_lying_header(path: Path, sidecar: bool) -> None:
+    """NY says 16 million rows: the chunks know better, and no array is made before one was asked."""
+    write_index(path, sidecar=sidecar)
+    raw = path.read_bytes()
+    stat = path.stat()
+    path.write_bytes(raw[:4] + (2**24).to_bytes(4, "little") + raw[8:])
+    os.utime(path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StaleIndexWarning)
+        with pytest.raises(MrcFormatError, match="the chunk unpacks to 1280 bytes, a frame has 671088640"):
+            md.open_movie(path)
