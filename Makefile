@@ -45,7 +45,7 @@ fuzz: $(INSTALLED) ## Read 100 000 mutated files: none may do worse than be refu
 	$(RUN) tests/fuzz/run.py $(ARGS)
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
-	@$(call suitable,$(PYTHON)) || { echo "no Python >= 3.11 with venv answers$(if $(PYTHON), as $(PYTHON)): \
+	@test -n "$(PYTHON)" && $(call suitable,$(PYTHON)) || { echo "no Python >= 3.11 with venv answers$(if $(PYTHON), as $(PYTHON)): \
 	install one (Debian, Ubuntu: python3-venv) or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
 	@test "$$($(RUN) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)" = "$(VERSION)" \
 	|| $(PYTHON) -m venv --clear $(VENV)
