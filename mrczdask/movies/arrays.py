@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
@@ -18,7 +20,9 @@ from mrczdask.errors import MrczdaskWarning
 from mrczdask.execution.schedulers import current_client
 
 Movie = TypeVar("Movie", xr.DataArray, xr.Dataset, NDArray[Any], da.Array)
+Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
+_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
 SCATTERED_BYTES: Final = 4 << 20
 """A parameter larger than this goes to the workers once, not with the graph."""
 
@@ -54,7 +58,8 @@ def _whole_frames(images: xr.DataArray) -> tuple[int, ...]:
 
 def whole_images(images: xr.DataArray) -> xr.DataArray:
     """The images in chunks that hold y and x whole: what needs neighbours or the mean of an image."""
-    return images.transpose(..., schema.Y, schema.X).chunk({schema.Y: -1, schema.X: -1})
+    ordered = images.transpose(..., schema.Y, schema.X)
+    return ordered.copy(data=ordered.data.rechunk({ordered.ndim - 2: -1, ordered.ndim - 1: -1}))
 
 
 def one_chunk(values: NDArray[Any] | da.Array) -> da.Array:
@@ -136,17 +141,24 @@ def result_dtype(dtype: Any) -> np.dtype[Any]:
     return np.result_type(dtype, np.float32)
 
 
+def warned(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside of this package that called a verb."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - 1)
+
+
 def warn_if_unstored(images: xr.DataArray, other: xr.DataArray, what: str) -> None:
     """Warn where `other` would be computed from the frames of `images` in the same graph."""
     if not (isinstance(images.data, da.Array) and isinstance(other.data, da.Array)):
         return
     shared = _roots(images.data) & _roots(other.data)
     if any(not name.startswith("parameter-") for name in shared):
-        warnings.warn(
+        warned(
             f"the {what} is computed from the frames that it is applied to: they stay in memory until it is known, or "
             f"are read twice; store it first with write_archive and give what that returns",
             MrczdaskWarning,
-            stacklevel=5,
         )
 
 

@@ -66,9 +66,13 @@ def frame_correlation(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.Dat
         raise ValueError(f"frame_correlation needs the dim 'frame', the array has {images.dims}")
     lazy = isinstance(images.data, da.Array)
     with dask.config.set({"array.rechunk.method": "tasks"}):
-        whole = whole_images(images if lazy else images.chunk({schema.FRAME: 1}))
+        whole = whole_images(images if lazy else images.copy(data=_frames(images)))
         found = _correlation(whole.transpose(..., schema.FRAME, schema.Y, schema.X))
     return found if lazy else found.compute()
+
+
+def _frames(images: xr.DataArray) -> da.Array:
+    return da.from_array(images.data, [1 if dim == schema.FRAME else n for dim, n in images.sizes.items()], name=False)
 
 
 def _correlation(images: xr.DataArray) -> xr.DataArray:

@@ -130,7 +130,7 @@ def find_outliers(
     options |= {"q": q} if method == "fdr" else {"k": k, "rho": rho}
     with dask.config.set({"array.rechunk.method": "tasks"}):
         lazy = isinstance(images.data, da.Array)
-        found = _found(images if lazy else images.chunk(), mask, options)
+        found = _found(images if lazy else images.copy(data=da.from_array(images.data, name=False)), mask, options)
     return found if lazy else found.compute()
 
 

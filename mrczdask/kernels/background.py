@@ -1,0 +1,66 @@
+"""The pattern that neighbouring movies share, and how much of it to subtract."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+class Moments(NamedTuple):
+    """Mean and variance of the good pixels of an image."""
+
+    mean: float
+    variance: float
+
+
+def moments(image: NDArray[Any], bad: NDArray[np.bool_] | None = None) -> Moments:
+    """Mean and variance over the pixels of an image (y, x) that are not bad; zeros for none."""
+    values = image if bad is None else image[~bad]
+    if not values.size:
+        return Moments(0.0, 0.0)
+    mean = float(values.mean(dtype=np.float64))
+    return Moments(mean, float(np.square(values - np.asarray(mean, np.float64)).mean(dtype=np.float64)))
+
+
+def wiener_share(reference: float, single: float, size: int) -> float:
+    """beta: the share of the variance of a reference that is a pattern, not noise.
+
+    Parameters
+    ----------
+    reference : float
+        Variance over pixels of the mean of `size` images.
+    single : float
+        Mean variance over pixels of those images.
+    size : int
+
+    Notes
+    -----
+    beta = max(var(K) - between / n, 0) / var(K). `between`, the variance between the images (ddof 1, each less its own
+    mean) averaged over pixels, is n / (n - 1) (single - var(K)).
+    """
+    if size < 2 or reference <= 0:
+        return 0.0
+    between = size / (size - 1) * max(single - reference, 0.0)
+    return max(reference - between / size, 0.0) / reference
+
+
+def subtract(frames: NDArray[Any], reference: NDArray[Any], level: float, share: float, out: NDArray[Any]) -> None:
+    """Fill `out` (n, y, x) with frames - share (reference - level)."""
+    if not frames.size:
+        return
+    if share == 0:
+        out[...] = frames
+        return
+    background = ((reference - level) * share).astype(np.float32)
+    _subtract(frames, background, out)
+
+
+@njit(nogil=True, cache=True)
+def _subtract(frames: Any, background: Any, out: Any) -> None:
+    for f in range(frames.shape[0]):
+        for y in range(frames.shape[1]):
+            for x in range(frames.shape[2]):
+                out[f, y, x] = np.float32(frames[f, y, x]) - background[y, x]

@@ -1,0 +1,177 @@
+"""The knock-out moving average while movies arrive: one in, one out."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mrczdask import provenance, schema
+from mrczdask.kernels.background import moments, subtract, wiener_share
+from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
+from mrczdask.movies.arrays import blockwise, check_size, on_images, whole_images
+from mrczdask.movies.koma import Method
+from mrczdask.movies.sums import sum_frames
+
+
+@dataclass
+class _Waiting:
+    """A movie that waits for the ones after it."""
+
+    movie: xr.DataArray
+    rank: int
+    accepted: bool
+
+
+class KomaStream:
+    """Knock-out moving average of movies that are added one at a time.
+
+    Parameters
+    ----------
+    radius : int
+        Half the number of movies averaged.
+    method : {"wiener", "plain"}
+        As of `koma`.
+
+    Raises
+    ------
+    ValueError
+        The radius is below 1 or the method unknown.
+
+    Notes
+    -----
+    The numbers are those of `koma` on the whole session. It holds 2 radius + 2 sums and adds and drops one of them a
+    movie, so its cost does not depend on the radius. A movie comes out when the window around it can no longer shift:
+    `radius` movies later, or for the first ones when 2 radius + 1 are there.
+
+    References
+    ----------
+    McLeod et al., MRCZ, section 5.2.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> session, _ = md.simulate.session(7, (4, 32, 32), dose=2)
+    >>> stream = md.KomaStream(radius=2)
+    >>> done = [movie for k in range(7) for movie in stream.add(session.images.isel(movie=k))]
+    >>> len(done), len(stream.finish())
+    (5, 2)
+    """
+
+    def __init__(self, radius: int = 12, method: Method = "wiener"):
+        if radius < 1 or method not in get_args(Method):
+            raise ValueError(
+                f'KomaStream: radius={radius}, method={method!r}: give a radius of 1 or more, "plain" or "wiener"'
+            )
+        self._radius, self._method = radius, method
+        self._waiting: deque[_Waiting] = deque()
+        self._sums: dict[int, NDArray[np.int64]] = {}
+        self._variances: dict[int, float] = {}
+        self._first: xr.DataArray | None = None
+        self._unit, self._accepted, self._finished = 1.0, 0, False
+        self._moving = MovingSum(self._sums.__getitem__)
+
+    def add(
+        self, movie: xr.DataArray, *, total: xr.DataArray | None = None, exclude: bool = False
+    ) -> list[xr.DataArray]:
+        """Add the next movie and return those that are corrected now.
+
+        Parameters
+        ----------
+        movie : DataArray
+            (frame, y, x), corrected by gain and for outliers. Lazy frames stay lazy; their sum is computed.
+        total : DataArray, optional
+            (y, x), the sum of its frames, where it is known.
+        exclude : bool
+            Leave it out of the windows: carbon film, crystalline ice. It is corrected too.
+
+        Returns
+        -------
+        list of DataArray
+            Movies in the order in which they were added.
+
+        Raises
+        ------
+        ValueError
+            The movie has another shape than the first, or the stream was finished.
+        """
+        if self._finished:
+            raise ValueError("KomaStream: it was finished: begin a new one")
+        self._check(movie)
+        if not exclude:
+            self._take(sum_frames(movie) if total is None else total)
+        self._waiting.append(_Waiting(movie, self._accepted - (not exclude), not exclude))
+        return self._release(last=False)
+
+    def finish(self) -> list[xr.DataArray]:
+        """Return the movies that still waited for others, and end the stream."""
+        self._finished = True
+        if self._waiting and self._accepted - self._waiting[0].accepted < 1:
+            raise ValueError("KomaStream: there is one movie: there must be others to average")
+        return self._release(last=True)
+
+    def _check(self, movie: xr.DataArray) -> None:
+        if set(movie.dims) != set(schema.MOVIE_DIMS):
+            raise ValueError(f"KomaStream: the movie has the dims {movie.dims}: give (frame, y, x)")
+        self._first = movie if self._first is None else self._first
+        check_size(movie, self._first, "movie")
+        if movie.sizes[schema.FRAME] != self._first.sizes[schema.FRAME]:
+            counts = movie.sizes[schema.FRAME], self._first.sizes[schema.FRAME]
+            raise ValueError(f"KomaStream: the movie has {counts[0]} frames, the first one {counts[1]}")
+
+    def _take(self, total: Any) -> None:
+        image = np.asarray(total)
+        unit = unit_of(image.dtype)
+        if self._accepted and unit != self._unit:
+            raise ValueError("KomaStream: some sums are of integers and some of floats: correct all movies alike")
+        self._unit = unit
+        self._sums[self._accepted] = fixed(image)
+        self._variances[self._accepted] = moments(image).variance
+        self._accepted += 1
+
+    def _window(self, waiting: _Waiting, *, last: bool) -> Window | None:
+        """The window, or None while it may still shift."""
+        size = 2 * self._radius + waiting.accepted
+        start = max(waiting.rank - self._radius, 0)
+        if start + size > self._accepted:
+            if not last:
+                return None
+            size = min(size, self._accepted)
+            start = self._accepted - size
+        return Window(start, start + size, waiting.rank if waiting.accepted else -1)
+
+    def _release(self, *, last: bool) -> list[xr.DataArray]:
+        done = []
+        while self._waiting and (window := self._window(self._waiting[0], last=last)) is not None:
+            done.append(self._corrected(self._waiting.popleft().movie, window))
+            # the window of a movie that is left out is one shorter: at the end the next may begin one place before it
+            for rank in [rank for rank in self._sums if rank < window.start - 1]:
+                del self._sums[rank], self._variances[rank]
+        return done
+
+    def _corrected(self, movie: xr.DataArray, window: Window) -> xr.DataArray:
+        reference = (self._moving.without(window) * (self._unit / window.size)).astype(np.float32)
+        level, variance = moments(reference)
+        ranks = [rank for rank in range(window.start, window.stop) if rank != window.own]
+        single = sum(self._variances[rank] for rank in ranks) / len(ranks)
+        share = 1.0 if self._method == "plain" else wiener_share(variance, single, window.size)
+        options = {"level": level, "share": share / movie.sizes[schema.FRAME]}
+
+        def verb(given: xr.DataArray) -> xr.DataArray:
+            whole = whole_images(given)
+            image = (reference, (schema.Y, schema.X))
+            out = whole.copy(data=blockwise(_subtract, whole, image, dtype=np.float32, **options))
+            out.attrs = provenance.record(given.attrs, "koma", {"radius": self._radius, "method": self._method})
+            return out
+
+        return on_images(movie, verb)
+
+
+def _subtract(block: NDArray[Any], reference: NDArray[Any], *, level: float, share: float) -> NDArray[np.float32]:
+    out = np.empty(block.shape, np.float32)
+    subtract(block, reference, level, share, out)
+    return out
