@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+
 from mrczdask.execution.schedulers import current_client
 
 SCATTER_BYTES: Final = 4 << 20
@@ -11,8 +13,8 @@ SCATTER_BYTES: Final = 4 << 20
 
 
 def shared(array: Any) -> Any:
-    """The array itself, or its place on the workers of the client in force: an argument for `dask.delayed`."""
+    """What is given, or of a large array in memory its place on the workers: an argument for `dask.delayed`."""
     client = current_client()
-    if client is None or getattr(array, "nbytes", 0) <= SCATTER_BYTES:
+    if client is None or not isinstance(array, np.ndarray) or array.nbytes <= SCATTER_BYTES:
         return array
     return client.scatter(array, hash=False)

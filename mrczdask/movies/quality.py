@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -162,7 +162,7 @@ def gain_quality(
     movies = as_movies(movie_or_session, "gain_quality")
     reference, bad = reference_factor(gain, movies)
     known = movies.mask | bad | (False if mask is None else _checked_mask(mask, movies))
-    movies = Movies(movies.pixels, movies.labels, movies.counts_per_electron, known)
+    movies = replace(movies, mask=known)
     dose = electrons_per_frame(movies, "gain_quality")
     groups = groups_of(movies, dose, sum_to)
     estimate = by_midway(movies, groups, dose, Midway(SIGMAS), reference=reference, progress=progress)

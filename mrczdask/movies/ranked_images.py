@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.execution.schedulers import n_threads
-from mrczdask.movies.sums import sum_dtype
+from mrczdask.io.backend import lazy_source
+from mrczdask.movies.sums import STREAM_BYTES, sum_dtype
 
 SAMPLE_MOVIES: Final = 4
 SAMPLE_FRAMES: Final = 2
@@ -37,6 +40,8 @@ class Movies:
     labels: xr.DataArray | None
     counts_per_electron: float
     mask: NDArray[np.bool_]
+    source: Any | None = None
+    """What `pixels` reads from, if it is exactly that: summed frame by frame, whatever the chunks."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,10 +71,25 @@ class Group:
 
     def of(self, movies: Movies) -> Any:
         """(image, y, x): the frames, or their sum."""
+        if self.summed and movies.source is not None:
+            return dask.delayed(_streamed, pure=False)(movies.source, self)
         frames = movies.pixels[self.movie : self.last, self.first : self.end]
         if not self.summed:
             return frames[0]
         return frames.sum(axis=(0, 1), dtype=sum_dtype(frames.dtype))[None]
+
+
+def _streamed(source: Any, group: Group) -> NDArray[Any]:
+    """Sum of the frames of a group (1, y, x), a few read at a time."""
+    ny, nx = source.shape[-2:]
+    total = np.zeros((ny, nx), sum_dtype(source.dtype))
+    step = max(STREAM_BYTES // (4 * ny * nx), 1)
+    for movie in range(group.movie, group.last):
+        which = (movie,) if len(source.shape) == 4 else ()
+        for first in range(group.first, group.end, step):
+            part = slice(first, min(first + step, group.end))
+            total += np.asarray(source[(*which, part, slice(0, ny), slice(0, nx))]).sum(axis=0, dtype=total.dtype)
+    return total[None]
 
 
 def as_movies(movie: Any, verb: str) -> Movies:
@@ -96,7 +116,9 @@ def as_movies(movie: Any, verb: str) -> Movies:
             f"the array has the shape {images.shape}"
         )
     attrs = {} if labels is None else labels.attrs
-    return Movies(pixels, labels, float(attrs.get(schema.COUNTS_PER_ELECTRON) or 1.0), _mask_of(labels, pixels.shape))
+    counts = float(attrs.get(schema.COUNTS_PER_ELECTRON) or 1.0)
+    source = lazy_source(images) if isinstance(images, da.Array) else None
+    return Movies(pixels, labels, counts, _mask_of(labels, pixels.shape), source)
 
 
 def _mask_of(labels: xr.DataArray | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

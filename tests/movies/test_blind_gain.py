@@ -204,14 +204,28 @@ def test_chunks_and_schedulers_do_not_matter(method: Any) -> None:
 def test_runs_on_a_cluster() -> None:
     from distributed import Client, LocalCluster
 
-    session, _ = md.simulate.session(3, (4, 64, 64), dose=10, gain=LINES)
-    want = md.estimate_gain(session, method="sme", iterations=2, sigma=0)
+    session, _ = md.simulate.session(3, (8, 512, 520), dose=10, gain=LINES)  # more than 4 MB: sent once
+    forms: dict[str, dict[str, Any]] = {"sme": {"iterations": 2, "sigma": 0}, "hybrid": {}}
+    want = {method: md.estimate_gain(session, method=method, **options) for method, options in forms.items()}
     with (
         LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
     ):
-        found = md.estimate_gain(session, method="sme", iterations=2, sigma=0)
-    xr.testing.assert_allclose(found.gain, want.gain)
+        for method, options in forms.items():
+            for images in (session, session.images.compute()):
+                found = md.estimate_gain(images, method=method, **options)
+                xr.testing.assert_allclose(found.gain, want[method].gain, rtol=1e-5)
+
+
+def test_sums_are_streamed_straight_from_the_reader_only() -> None:
+    for images in (md.simulate.session(4, (6, 40, 40), dose=10)[0], md.simulate.movie((6, 40, 40), dose=10)[0]):
+        direct, cut = (ranked_images.as_movies(part, "x") for part in (images, images.isel(x=slice(0, 39))))
+        assert direct.source is not None
+        assert cut.source is None
+        group = ranked_images.Group(0, 1, 1, 5, True)
+        (streamed,) = dask.compute(group.of(direct))
+        np.testing.assert_array_equal(streamed[:, :, :39], group.of(cut).compute())
+        np.testing.assert_array_equal(streamed[0], np.asarray(direct.pixels)[0, 1:5].sum(axis=0))
 
 
 def test_frames_are_summed_in_even_parts_and_movies_where_one_is_too_short() -> None:
