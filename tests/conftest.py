@@ -49,3 +49,14 @@ def no_compute() -> Iterator[None]:
 
     with dask.config.set(scheduler=refuse):
         yield
+
+
+@pytest.fixture(autouse=True)
+def scheduler_is_left_as_it_was() -> Iterator[None]:
+    """Fail the test that leaves a scheduler behind, not the ones after it."""
+    yield
+    import dask
+
+    left = dask.config.get("scheduler", None)
+    dask.config.config.pop("scheduler", None)
+    assert left is None, f"the test left the scheduler {left!r} in Dask's configuration"
