@@ -34,12 +34,16 @@ _MODULE_OF = {
     "KomaStream": "mrczdask.movies.koma_stream",
     "koma_radius": "mrczdask.movies.koma_choice",
     "find_high_contrast": "mrczdask.movies.koma_choice",
+    "process_session": "mrczdask.movies.pipeline",
     "frame_correlation": "mrczdask.movies.correlation",
     "estimate_gain": "mrczdask.movies.blind_gain",
     "gain_quality": "mrczdask.movies.quality",
     "GainThresholds": "mrczdask.movies.quality",
     "gain_drift": "mrczdask.movies.drift",
     "GainMonitor": "mrczdask.movies.drift",
+    "Geometry": "mrczdask.io.geometry",
+    "separate_background": "mrczdask.diffraction.background",
+    "azimuthal_average": "mrczdask.diffraction.background",
 }
 """Where each public name lives. A module maps to itself."""
 

@@ -1,0 +1,354 @@
+"""The background of diffraction frames: average and deviation over radial bins, with and without clipping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from mrczdask import schema
+from mrczdask.diffraction.bins import RadialBins, radial_bins
+from mrczdask.diffraction.shots import as_shots, on_workers, shot_map
+from mrczdask.errors import MrczdaskError
+from mrczdask.io.geometry import Geometry, Unit
+from mrczdask.kernels import azimuthal
+from mrczdask.provenance import record
+
+ErrorModel = Literal["poisson", "azimuthal", "hybrid"]
+MODELS: Final = {"poisson": azimuthal.POISSON, "azimuthal": azimuthal.AZIMUTHAL, "hybrid": azimuthal.HYBRID}
+RADIUS: Final = "radius"
+
+_BINS: Final = np.dtype([("average", np.float32), ("deviation", np.float32), ("count", np.int32)])
+
+
+@dataclass(frozen=True)
+class _Clipping:
+    """How the frames of a graph are averaged. `dark` is in bin order, or empty."""
+
+    radial: RadialBins
+    dark: NDArray[np.float32]
+    dummy: float
+    delta: float
+    model: int
+    cutoff: float
+    cycles: int
+
+
+def separate_background(
+    frames: Any,
+    geometry: Geometry,
+    *,
+    bins: int = 800,
+    unit: Unit = "q_A^-1",
+    error_model: ErrorModel = "poisson",
+    cutoff_clip: float = 0.0,
+    cycle: int = 5,
+    noise: float = 1.0,
+    mask: ArrayLike | None = None,
+    dark: ArrayLike | None = None,
+    flat: ArrayLike | None = None,
+    dummy: float | None = None,
+    delta_dummy: float | None = None,
+    polarization: float | None = None,
+    solid_angle: bool = False,
+    radial_range: tuple[float, float] | None = None,
+) -> xr.Dataset:
+    """Separate the background of diffraction frames from their Bragg signal: sigma clipping over radial bins.
+
+    Parameters
+    ----------
+    frames : DataArray, dask or numpy array
+        (shot, y, x), or (y, x), or with scan dims in front, which become `shot`. Integers or floats, in counts.
+    geometry : Geometry
+        Of the detector; its mask always counts.
+    bins : int
+        Radial bins of equal width between the smallest and the largest radius that is not masked.
+    unit : str
+        Of the radius: "q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm" or "pixel".
+    error_model : {"poisson", "azimuthal", "hybrid"}
+        Deviation of a pixel: from its counts; from the spread of its bin; or the latter to clip, the former at the end.
+    cutoff_clip : float
+        Pixels further than this from the average of their bin, in deviations, are dropped. Chauvenet's criterion is a
+        floor: 0 takes it alone.
+    cycle : int
+        Most passes of clipping; 0 averages without.
+    noise : float
+        Deviation of the detector, in counts: kept for `sparsify`.
+    mask : array of bool, optional
+        (y, x), True = bad.
+    dark : array, optional
+        (y, x), in counts; subtracted from every frame.
+    flat : array, optional
+        (y, x), response of a pixel.
+    dummy : float, optional
+        Value of invalid pixels in the frames; NaN never counts.
+    delta_dummy : float, optional
+        Values this close to `dummy` are invalid too.
+    polarization : float, optional
+        Polarization factor of the beam, -1 to 1, to correct for.
+    solid_angle : bool
+        Correct for the solid angle of a pixel.
+    radial_range : (float, float), optional
+        Only pixels of rmin <= radius < rmax, in `unit`, are picked by `sparsify`.
+
+    Returns
+    -------
+    Dataset
+        Lazy. `background_avg`, `background_std` (shot, radius) float32, of one pixel after normalisation, NaN where a
+        bin has no pixel; `n_used` (shot, radius) int32, the pixels left; coordinates `radius` and `pixel_radius` (y, x)
+        in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter.
+
+    Raises
+    ------
+    MrczdaskError
+        Frames, geometry or a map differ in shape, or every pixel is masked.
+    ValueError
+        An option is not known, or a negative number is given for `cycle`, `cutoff_clip` or `noise`.
+
+    Notes
+    -----
+    With b = (raw - dark) / w and w the product of flat, solid angle and polarization: mean = sum(b w) / sum(w),
+    std = sqrt(sum(v) / sum(w^2)) with v = max(1, raw) for Poisson and v = w^2 (b - mean)^2 for azimuthal. A pixel is
+    dropped where \\|b - mean\\| > max(cutoff_clip, sqrt(2 ln(n / sqrt(2 pi)))) std.
+
+    References
+    ----------
+    Kieffer, Orlans, Coquelle, Debionne, Basu, Homs, Santoni, De Sanctis, "Application of signal separation to
+    diffraction image compression and serial crystallography", J. Appl. Cryst. 58 (2025), equations 2 to 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.full((2, 64, 64), 3, np.uint16)
+    >>> frames[1, 10, 12] = 900
+    >>> geometry = md.Geometry.flat((64, 64))
+    >>> background = md.separate_background(frames, geometry, bins=16, unit="pixel").compute()
+    >>> bool((background.background_avg == 3).all())
+    True
+    """
+    images, clipping = _prepare(
+        frames,
+        geometry,
+        error_model,
+        cutoff_clip,
+        cycle,
+        dark,
+        dummy,
+        delta_dummy,
+        bins=bins,
+        unit=unit,
+        mask=mask,
+        flat=flat,
+        polarization=polarization,
+        solid_angle=solid_angle,
+        radial_range=radial_range,
+    )
+    table = _binned(images, clipping)
+    settings = {"error_model": error_model, "cutoff_clip": cutoff_clip, "cycle": cycle, "noise": noise, "unit": unit}
+    attrs = _attrs(images, clipping, settings, radial_range)
+    values = {
+        "background_avg": ((schema.SHOT, RADIUS), table["average"]),
+        "background_std": ((schema.SHOT, RADIUS), table["deviation"]),
+        "n_used": ((schema.SHOT, RADIUS), table["count"]),
+    }
+    return xr.Dataset(values, _coords(images, clipping.radial, dark), attrs)
+
+
+def azimuthal_average(
+    frames: Any,
+    geometry: Geometry,
+    *,
+    bins: int = 800,
+    unit: Unit = "q_A^-1",
+    error_model: ErrorModel = "poisson",
+    mask: ArrayLike | None = None,
+    dark: ArrayLike | None = None,
+    flat: ArrayLike | None = None,
+    dummy: float | None = None,
+    delta_dummy: float | None = None,
+    polarization: float | None = None,
+    solid_angle: bool = False,
+) -> xr.Dataset:
+    """Average diffraction frames over radial bins: one-dimensional azimuthal integration, nothing clipped.
+
+    Parameters
+    ----------
+    frames : DataArray, dask or numpy array
+        As in `separate_background`.
+    geometry : Geometry
+        Of the detector.
+    bins : int
+        Radial bins of equal width.
+    unit : str
+        Of the radius, as in `separate_background`.
+    error_model : {"poisson", "azimuthal", "hybrid"}
+        As in `separate_background`; hybrid is Poisson here.
+    mask : array of bool, optional
+        (y, x), True = bad.
+    dark : array, optional
+        (y, x), in counts.
+    flat : array, optional
+        (y, x), response of a pixel.
+    dummy : float, optional
+        Value of invalid pixels.
+    delta_dummy : float, optional
+        Values this close to `dummy` are invalid too.
+    polarization : float, optional
+        Polarization factor of the beam, -1 to 1.
+    solid_angle : bool
+        Correct for the solid angle of a pixel.
+
+    Returns
+    -------
+    Dataset
+        Lazy. `intensity` and `std` (shot, radius) float32, average and deviation of one pixel, `n_used` (shot, radius)
+        int32; NaN where a bin has no pixel.
+
+    Raises
+    ------
+    MrczdaskError
+        Frames, geometry or a map differ in shape, or every pixel is masked.
+
+    References
+    ----------
+    Kieffer et al., J. Appl. Cryst. 58 (2025), equations 2 to 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> geometry = md.Geometry.flat((32, 32))
+    >>> averages = md.azimuthal_average(np.ones((1, 32, 32)), geometry, bins=8, unit="pixel")
+    >>> averages.intensity.values.tolist()
+    [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
+    """
+    images, clipping = _prepare(
+        frames,
+        geometry,
+        error_model,
+        0.0,
+        0,
+        dark,
+        dummy,
+        delta_dummy,
+        bins=bins,
+        unit=unit,
+        mask=mask,
+        flat=flat,
+        polarization=polarization,
+        solid_angle=solid_angle,
+    )
+    table = _binned(images, clipping)
+    values = {
+        "intensity": ((schema.SHOT, RADIUS), table["average"]),
+        "std": ((schema.SHOT, RADIUS), table["deviation"]),
+        "n_used": ((schema.SHOT, RADIUS), table["count"]),
+    }
+    coords = {name: coord for name, coord in _coords(images, clipping.radial, None).items() if name != "normalization"}
+    return xr.Dataset(values, coords, record(images.attrs, "azimuthal_average", {"bins": bins, "unit": unit}))
+
+
+def _attrs(
+    images: xr.DataArray, clipping: _Clipping, settings: dict[str, Any], radial_range: tuple[float, float] | None
+) -> dict[str, Any]:
+    """What `sparsify` needs to know of the frames and of how they were averaged, and the record of it."""
+    if settings["noise"] < 0:
+        raise ValueError(f"noise={settings['noise']}: give 0 or more")
+    settings = settings | {"dummy": clipping.dummy, "delta_dummy": clipping.delta, "frame_dtype": images.dtype.str}
+    if radial_range is not None:
+        settings["radial_range"] = list(radial_range)
+    return record(images.attrs | settings, "separate_background", settings)
+
+
+def _prepare(
+    frames: Any,
+    geometry: Geometry,
+    error_model: str,
+    cutoff: float,
+    cycle: int,
+    dark: ArrayLike | None,
+    dummy: float | None,
+    delta: float | None,
+    **binning: Any,
+) -> tuple[xr.DataArray, _Clipping]:
+    """The frames as shots, and how they are averaged."""
+    if error_model not in MODELS:
+        raise ValueError(f"error_model={error_model!r}: give one of {', '.join(get_args(ErrorModel))}")
+    if cycle < 0 or cutoff < 0:
+        raise ValueError(f"cycle={cycle}, cutoff_clip={cutoff}: neither may be negative")
+    images = as_shots(frames)
+    if images.shape[1:] != geometry.shape:
+        raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
+    radial = radial_bins(geometry, **binning)
+    return images, _Clipping(
+        radial=radial,
+        dark=_flat_map(dark, images)[radial.order] if dark is not None else np.empty(0, np.float32),
+        dummy=np.nan if dummy is None else float(dummy),
+        delta=float(delta or 0.0),
+        model=MODELS[error_model],
+        cutoff=float(cutoff),
+        cycles=int(cycle),
+    )
+
+
+def _flat_map(values: ArrayLike, images: xr.DataArray) -> NDArray[np.float32]:
+    array = np.asarray(values, np.float32)
+    if array.shape != images.shape[1:]:
+        raise MrczdaskError(f"dark has the shape {array.shape}, the frames {images.shape[1:]}")
+    return array.reshape(-1)
+
+
+def _binned(images: xr.DataArray, clipping: _Clipping) -> da.Array:
+    """(shot, radius) of averages, deviations and pixels, one task a chunk."""
+    n_bins = clipping.radial.centres.size
+    return shot_map(_clip_chunk, images.data, shape=(n_bins,), dtype=_BINS, clipping=on_workers(clipping))
+
+
+def _clip_chunk(block: NDArray[Any], clipping: _Clipping) -> NDArray[Any]:
+    """Background of each frame of a chunk (shot, y, x)."""
+    radial = clipping.radial
+    table = np.empty((len(block), radial.centres.size), _BINS)
+    average: NDArray[Any] = np.empty(radial.centres.size, np.float32)
+    deviation: NDArray[Any] = np.empty(radial.centres.size, np.float32)
+    count: NDArray[Any] = np.empty(radial.centres.size, np.int32)
+    none = np.empty(0, np.float32)
+    for k, frame in enumerate(block):
+        azimuthal.clip_background(
+            np.ascontiguousarray(frame).reshape(-1),
+            radial.order,
+            radial.edges,
+            radial.norm_in_order,
+            clipping.dark,
+            none,
+            clipping.dummy,
+            clipping.delta,
+            clipping.model,
+            clipping.cutoff,
+            clipping.cycles,
+            average,
+            deviation,
+            count,
+        )
+        table[k]["average"], table[k]["deviation"], table[k]["count"] = average, deviation, count
+    return table
+
+
+def _coords(images: xr.DataArray, radial: RadialBins, dark: ArrayLike | None) -> dict[str, Any]:
+    """Coordinates of the shots, the bins, and of what `sparsify` needs to know of each pixel."""
+    plane = (schema.Y, schema.X)
+    found: dict[str, Any] = {
+        str(name): coord for name, coord in images.coords.items() if set(coord.dims) <= {schema.SHOT}
+    }
+    found.setdefault(schema.SHOT, np.arange(images.sizes[schema.SHOT]))
+    found[RADIUS] = (RADIUS, radial.centres, {"units": radial.unit})
+    found["pixel_radius"] = (plane, radial.pixel_radius, {"units": radial.unit})
+    if not (radial.norm == 1).all():
+        found["normalization"] = (plane, radial.norm)
+    if dark is not None:
+        found["dark"] = (plane, np.asarray(dark, np.float32))
+    return found

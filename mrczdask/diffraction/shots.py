@@ -1,0 +1,70 @@
+"""Frames as shots: any leading dims flattened to one, every chunk of whole frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mrczdask import schema
+from mrczdask.errors import MrczdaskError
+from mrczdask.execution.schedulers import current_client
+
+CHUNK_BYTES: Final = 64 << 20
+"""Of a chunk of frames in memory, counted at 4 bytes a pixel."""
+
+DTYPE_KINDS: Final = "iuf"
+
+
+def as_shots(frames: Any) -> xr.DataArray:
+    """Frames (..., y, x) as a lazy (shot, y, x) DataArray; coordinates of a single leading dim are kept."""
+    images = frames[schema.IMAGES] if isinstance(frames, xr.Dataset) else frames
+    if not isinstance(images, xr.DataArray):
+        if not hasattr(images, "ndim") or images.ndim < 2:
+            raise ValueError("the frames have fewer than two dims: give (shot, y, x)")
+        leading = [f"dim_{k}" for k in range(images.ndim - 2)] if images.ndim != 3 else [schema.SHOT]
+        images = xr.DataArray(images, dims=(*leading, schema.Y, schema.X))
+    if images.dtype.kind not in DTYPE_KINDS:
+        raise MrczdaskError(f"the frames are {images.dtype}: give integers or real floats")
+    if images.ndim != 3:
+        return _flattened(images)
+    data = images.data if isinstance(images.data, da.Array) else da.from_array(images.data, chunks=_chunks(images))
+    renamed = dict(zip(images.dims, (schema.SHOT, schema.Y, schema.X), strict=True))
+    whole = images.copy(data=data.rechunk({1: -1, 2: -1}))
+    return whole.rename({old: new for old, new in renamed.items() if old != new})
+
+
+def _flattened(images: xr.DataArray) -> xr.DataArray:
+    """Leading dims as one; the labels of shots are their places."""
+    ny, nx = images.shape[-2:]
+    data = images.data.reshape(-1, ny, nx)
+    return as_shots(xr.DataArray(data, dims=(schema.SHOT, schema.Y, schema.X), attrs=images.attrs))
+
+
+def _chunks(images: xr.DataArray) -> tuple[int, int, int]:
+    n, ny, nx = images.shape
+    return max(1, min(n, CHUNK_BYTES // max(4 * ny * nx, 1))), ny, nx
+
+
+def shot_map(
+    function: Callable[..., NDArray[Any]], *arrays: da.Array, shape: tuple[int, ...], dtype: Any, **constants: Any
+) -> da.Array:
+    """Apply function(block, ...) to every chunk of shots of arrays (shot, ...); the result is (shot, *shape)."""
+    args: list[Any] = []
+    for k, array in enumerate(arrays):
+        args += [array, (0, *range(100 * (k + 1), 100 * (k + 1) + array.ndim - 1))]
+    meta = np.empty((0,) * (len(shape) + 1), dtype)
+    axes = {1 + k: size for k, size in enumerate(shape)}
+    return da.blockwise(
+        function, (0, *axes), *args, new_axes=axes, dtype=dtype, meta=meta, concatenate=True, **constants
+    )
+
+
+def on_workers(value: Any) -> Any:
+    """A large object as an argument of tasks: in the workers' memory once where there are any, else as it is."""
+    client = current_client()
+    return value if client is None else client.scatter(value, hash=True)
