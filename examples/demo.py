@@ -12,9 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from demo_steps import formats
+from demo_steps import blind_gain, counting_codecs, formats, outliers
 
-STEPS = (("Open, convert and prove equal: MRC, MRCZ, Zarr", formats.run),)
+STEPS = (
+    ("Open, convert and prove equal: MRC, MRCZ, Zarr", formats.run),
+    ("Find outlier pixels and fill them", outliers.run),
+    ("Estimate the gain from the movies alone", blind_gain.run),
+    ("Two codecs for counting detectors, in Zarr", counting_codecs.run),
+)
 
 
 def main() -> int:

@@ -52,8 +52,12 @@ def open_session(
         warning that does and a session without them.
     chunks : "auto", mapping, int or None
         As in `open_movie`; a chunk never holds more than one movie.
-    signed, truncated, storage_options
+    signed : bool, optional
         As in `open_movie`.
+    truncated : {"error", "readable"}
+        As in `open_movie`.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
 
     Returns
     -------
@@ -68,6 +72,8 @@ def open_session(
         No file matches.
     MrcFormatError
         With ``errors="raise"``: movies that cannot be opened or do not fit.
+    ValueError
+        `order` is none of the three.
 
     Examples
     --------

@@ -31,6 +31,11 @@ def sum_frames(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.DataArray 
         (..., y, x); int64 for integers and bool, float64 for floats: sums of integers are exact in any order. A
         DataArray has the coordinate `n_frames`.
 
+    Raises
+    ------
+    ValueError
+        A DataArray has no dim `frame`.
+
     Notes
     -----
     Movies straight from `open_movie` or `open_session` are summed by one streaming task a movie, which holds one

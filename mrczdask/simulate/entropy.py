@@ -59,8 +59,8 @@ def readout_entropy(mean: ArrayLike, readout: Readout) -> NDArray[np.float64]:
     Examples
     --------
     >>> from mrczdask.simulate import Readout, readout_entropy
-    >>> readout_entropy(100.0, Readout(counts_per_electron=2.0, offset=100.0, read_noise=1.0)).round(2)
-    array(6.38)
+    >>> float(readout_entropy(100.0, Readout(counts_per_electron=2.0, offset=100.0, read_noise=1.0)).round(2))
+    6.38
     """
     return _over(mean, lambda m: _read(m, readout), 256)
 

@@ -32,14 +32,29 @@ _STEP: Final = 0.1
 
 @dataclass(frozen=True)
 class Fluorescence:
-    """Simulated images and their truth."""
+    """Simulated images and their truth.
+
+    Parameters
+    ----------
+    images : xarray.DataArray
+        Lazy uint16 (frame, y, x), digital numbers.
+    means : numpy.ndarray
+        (y, x) float64, electrons expected; the same in every frame.
+    positions : numpy.ndarray
+        (spot, 2) float64, centres (y, x) in pixels; empty without spots.
+    readout : Readout
+        The camera.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> md.simulate.localisation(4, spots=(2, 3)).positions.shape
+    (6, 2)
+    """
 
     images: xr.DataArray
-    """Lazy uint16 (frame, y, x), digital numbers."""
     means: NDArray[np.float64]
-    """(y, x), electrons expected; the same in every frame."""
     positions: NDArray[np.float64]
-    """(spot, 2), centres (y, x) in pixels; empty without spots."""
     readout: Readout
 
 

@@ -40,6 +40,13 @@ class SimulatedSession(NamedTuple):
         `images` (movie, frame, y, x), lazy.
     truth : xarray.Dataset
         What is known about them, lazy.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> made = md.simulate.session(3, (4, 32, 32), dose=2)
+    >>> made.session.sizes["movie"]
+    3
     """
 
     session: xr.Dataset
@@ -55,6 +62,13 @@ class SimulatedMovie(NamedTuple):
         `images` (frame, y, x), lazy.
     truth : xarray.Dataset
         What is known about them, lazy.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> made = md.simulate.movie((4, 32, 32), dose=2)
+    >>> made.movie.dims
+    ('frame', 'y', 'x')
     """
 
     movie: xr.DataArray
