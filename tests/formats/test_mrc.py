@@ -12,6 +12,10 @@ from mrczdask.formats.mrc import MrcHeader, Statistics, build_header, parse_head
 from mrczdask.formats.mrc_fields import COMPRESSORS, MODE_DTYPES
 from tests.mrc_bytes import header_bytes
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Setting the dtype on a NumPy array:DeprecationWarning"
+)  # mrcfile 1.5 with NumPy >= 2.5
+
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("stamp", [None, b"\x00\x00\x00\x00", b"\x44\x20\x20\x20", b"\xff\x00\x00\x00"])

@@ -19,6 +19,10 @@ import mrczdask as md
 from mrczdask.errors import AmbiguousFileWarning, MrcFormatError
 from tests.mrc_bytes import blosc1, blosc2_chunks, counts, mrc_bytes
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Setting the dtype on a NumPy array:DeprecationWarning"
+)  # mrcfile 1.5 with NumPy >= 2.5
+
 GOLDEN = Path(__file__).parents[1] / "data" / "mrcz_golden"
 MANIFEST = {entry["file"]: entry for entry in json.loads((GOLDEN / "manifest.json").read_text())}
 TRUTH_OF = {"i1": "i1", "i2": "i2", "u2": "u2", "f4": "f4", "c8": "c8", "uint4": "i1", "list2d": "u2", "list3d": "u2"}

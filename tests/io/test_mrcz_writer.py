@@ -23,6 +23,10 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.io import mrcz_writer
 from tests.mrc_bytes import counts
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Setting the dtype on a NumPy array:DeprecationWarning"
+)  # mrcfile 1.5 with NumPy >= 2.5
+
 DTYPES = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "f2", "f4", "c8"]
 CODECS = [None, "none", "zstd", "zlib", "lz4", "lz4hc", "blosclz"]
 MRCZ_DTYPES = {"i1", "i2", "u2", "i4", "u4", "f4", "c8"}

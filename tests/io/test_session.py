@@ -58,7 +58,7 @@ def test_order_of_time(tmp_path: Path, key: str) -> None:
     session = md.open_session(f"{tmp_path}/*.mrcz")
     assert session.movie.values.tolist() == ["b", "a", "c"]
     assert session.acquired.dtype == "datetime64[ns]"
-    assert (np.diff(session.acquired.values) > np.timedelta64(0)).all()
+    assert (np.diff(session.acquired.values) > np.timedelta64(0, "ns")).all()
     given_order = md.open_session([tmp_path / f"{name}.mrcz" for name in "cab"], order="given")
     assert given_order.movie.values.tolist() == ["c", "a", "b"]
 

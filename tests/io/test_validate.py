@@ -25,6 +25,10 @@ from mrczdask.io.index import write_index
 from mrczdask.io.validate import ValidationReport
 from tests.mrc_bytes import blosc1, blosc2_chunks, counts, header_bytes, mrc_bytes
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Setting the dtype on a NumPy array:DeprecationWarning"
+)  # mrcfile 1.5 with NumPy >= 2.5
+
 FRAMES = counts((4, 32, 20), "i2")
 LABEL = (b"MRCZ0.6.0",)
 META: dict[str, Any] = {"extended": b'{"a": 1}', "exttyp": b"json"}
