@@ -162,7 +162,7 @@ def test_mode_asked_for(tmp_path: Path) -> None:
         np.testing.assert_array_equal(md.open_movie(tmp_path / "a.mrc", signed=True).values, bytes_.astype(dtype))
 
 
-def test_4_bit_files_are_read_by_mrcfile_and_python_mrcz(tmp_path: Path) -> None:
+def test_4_bit_files_are_read_by_python_mrcz(tmp_path: Path) -> None:
     for nx in (10, 11):
         frames = counts((3, 6, nx), "u1")
         stored = md.write_mrcz(frames, tmp_path / "a.mrc", mode=101, codec=None)
