@@ -44,6 +44,7 @@ _MODULE_OF = {
     "Geometry": "mrczdask.io.geometry",
     "separate_background": "mrczdask.diffraction.background",
     "azimuthal_average": "mrczdask.diffraction.background",
+    "sparsify": "mrczdask.diffraction.sparsify",
 }
 """Where each public name lives. A module maps to itself."""
 

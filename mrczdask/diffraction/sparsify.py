@@ -1,0 +1,208 @@
+"""Sparse frames: the pixels that stand out of the background, and the background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mrczdask import schema
+from mrczdask.diffraction.background import RADIUS, separate_background
+from mrczdask.diffraction.shots import as_shots, on_workers
+from mrczdask.errors import MrczdaskError
+from mrczdask.io.geometry import Geometry
+from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.sparse_table import sparse_layout
+from mrczdask.kernels.picking import pick_pixels
+from mrczdask.provenance import record
+
+NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
+
+
+@dataclass(frozen=True)
+class _Picking:
+    """How pixels are picked: maps are flat, `dark` may be empty."""
+
+    place: NDArray[np.float32]
+    norm: NDArray[np.float32]
+    dark: NDArray[np.float32]
+    dummy: float
+    delta: float
+    noise: float
+    cutoff: float
+    dtype: np.dtype[Any]
+
+
+def sparsify(
+    frames: Any,
+    geometry: Geometry | None = None,
+    *,
+    background: xr.Dataset | None = None,
+    cutoff_pick: float = 3.0,
+    **options: Any,
+) -> Ragged:
+    """Keep the pixels of diffraction frames that stand out of their background, and the background of each frame.
+
+    Parameters
+    ----------
+    frames : DataArray, dask or numpy array
+        (shot, y, x), or (y, x), or with scan dims in front, in counts.
+    geometry : Geometry, optional
+        Of the detector, where no `background` is given.
+    background : Dataset, optional
+        What `separate_background` gave for these frames; frames are read once for both.
+    cutoff_pick : float
+        A pixel is kept that is further than this above the background, in deviations.
+    **options : dict, optional
+        Of `separate_background`, where no `background` is given.
+
+    Returns
+    -------
+    Ragged
+        Lazy. A shot: `n_pixels`, `background_avg`, `background_std` (shot, radius), NaN where a bin is empty. A stored
+        pixel: `index` uint32 (y * width + x, ascending) and `intensity` (raw - dark, in the dtype of the frames).
+        `.compute()` gives the Dataset with `frame_ptr` (shot_edge) uint64.
+
+    Raises
+    ------
+    MrczdaskError
+        The background is not of these frames, or neither it nor a geometry is given.
+    ValueError
+        Both are given, or `cutoff_pick` is negative.
+
+    Notes
+    -----
+    Kept is b - background > max(noise, cutoff_pick sqrt(std^2 + noise^2)), with b = (raw - dark) / normalization and
+    the background interpolated linearly between bin centres. Empty bins are interpolated over.
+
+    References
+    ----------
+    Kieffer et al., J. Appl. Cryst. 58 (2025), section 3, equation 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.full((2, 64, 64), 3, np.uint16)
+    >>> frames[1, 10, 12] = 900
+    >>> sparse = md.sparsify(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel").compute()
+    >>> sparse.n_pixels.values.tolist(), sparse["index"].values.tolist(), sparse["intensity"].values.tolist()
+    ([0, 1], [652], [900])
+    """
+    if cutoff_pick < 0:
+        raise ValueError(f"cutoff_pick={cutoff_pick}: give 0 or more")
+    images = as_shots(frames)
+    background = _background(images, geometry, background, options)
+    picking = _picking(background, images, cutoff_pick)
+    average, deviation = (_like(background[name], images) for name in NEEDED[:2])
+    blocks = da.blockwise(
+        _pick_chunk,
+        "s",
+        images.data,
+        "syx",
+        average,
+        "sr",
+        deviation,
+        "sr",
+        picking=on_workers(picking),
+        concatenate=True,
+        dtype=object,
+        meta=np.empty(0, object),
+    )
+    attrs = background.attrs | {"cutoff_pick": float(cutoff_pick), "dtype": picking.dtype.str}
+    attrs["shape"] = list(images.shape[1:])
+    header = background.drop_vars("n_used", errors="ignore")
+    header.attrs = record(attrs, "sparsify", {"cutoff_pick": cutoff_pick})
+    return Ragged(header, blocks, sparse_layout(picking.dtype))
+
+
+def _background(
+    images: xr.DataArray, geometry: Geometry | None, background: xr.Dataset | None, options: dict[str, Any]
+) -> xr.Dataset:
+    """The background given, checked, or that of the geometry."""
+    if background is None:
+        if geometry is None:
+            raise MrczdaskError("sparsify needs a geometry, or background= from separate_background")
+        return separate_background(images, geometry, **options)
+    if geometry is not None or options:
+        given = ", ".join([*(["geometry"] if geometry is not None else []), *options])
+        raise ValueError(f"{given} given together with background=, which has its own: leave one out")
+    missing = [name for name in NEEDED if name not in background.variables]
+    if missing:
+        raise MrczdaskError(f"the background lacks {', '.join(missing)}: give what separate_background returns")
+    if (
+        background.sizes[schema.SHOT] != images.sizes[schema.SHOT]
+        or background["pixel_radius"].shape != images.shape[1:]
+    ):
+        shape = (background.sizes[schema.SHOT], *background["pixel_radius"].shape)
+        raise MrczdaskError(f"the background is of frames {shape}, these are {images.shape} (shot, y, x)")
+    return background
+
+
+def _picking(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> _Picking:
+    attrs = background.attrs
+    radius, centres = background["pixel_radius"].values, background[RADIUS].values
+    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
+    low, high = attrs.get("radial_range", (-np.inf, np.inf))
+    outside = ~((radius >= low) & (radius < high))
+    dark = background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32)
+    norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
+    return _Picking(
+        place=np.where(outside, np.float32(np.nan), (radius - centres[0]) / step).astype(np.float32).reshape(-1),
+        norm=norm.reshape(-1),
+        dark=dark,
+        dummy=float(attrs["dummy"]),
+        delta=float(attrs["delta_dummy"]),
+        noise=float(attrs["noise"]),
+        cutoff=float(cutoff),
+        # a dark makes integers fractional and negative
+        dtype=np.dtype(np.float32) if dark.size else images.dtype.newbyteorder("="),
+    )
+
+
+def _like(table: xr.DataArray, images: xr.DataArray) -> da.Array:
+    """(shot, radius) in the chunks of the frames."""
+    values = table.data if isinstance(table.data, da.Array) else da.from_array(table.data, chunks=-1)
+    return values.rechunk({0: images.data.chunks[0], 1: -1})
+
+
+def _pick_chunk(
+    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], picking: _Picking
+) -> Block:
+    counts = np.zeros(len(frames), np.int64)
+    buffer = np.empty(picking.place.size, np.uint32)
+    index, intensity = [np.empty(0, np.uint32)], [np.empty(0, picking.dtype)]
+    for k, image in enumerate(frames):
+        if not np.isfinite(average[k]).any():
+            continue
+        frame = np.ascontiguousarray(image).reshape(-1)
+        tables = interpolated(average[k]), interpolated(deviation[k])
+        counts[k] = n = pick_pixels(
+            frame,
+            picking.place,
+            picking.norm,
+            picking.dark,
+            picking.dummy,
+            picking.delta,
+            *tables,
+            picking.noise,
+            picking.cutoff,
+            buffer,
+        )
+        index.append(buffer[:n].copy())
+        signal = frame[index[-1]]
+        intensity.append((signal - picking.dark[index[-1]] if picking.dark.size else signal).astype(picking.dtype))
+    return Block(counts, {"index": np.concatenate(index), "intensity": np.concatenate(intensity)})
+
+
+def interpolated(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A table of bins whose empty ones take what lies between their neighbours."""
+    empty = ~np.isfinite(table)
+    if not empty.any():
+        return table
+    place = np.arange(table.size)
+    return np.interp(place, place[~empty], table[~empty]).astype(np.float32)
