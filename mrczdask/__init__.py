@@ -45,6 +45,8 @@ _MODULE_OF = {
     "separate_background": "mrczdask.diffraction.background",
     "azimuthal_average": "mrczdask.diffraction.background",
     "sparsify": "mrczdask.diffraction.sparsify",
+    "open_sparse": "mrczdask.io.sparse",
+    "write_sparse": "mrczdask.io.sparse_writer",
 }
 """Where each public name lives. A module maps to itself."""
 

@@ -1,0 +1,210 @@
+"""Sparse frames in files: the layout of pyFAI and FabIO in HDF5 and Zarr, and ImageD11's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from mrczdask import schema
+from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.sparse_table import sparse_layout
+
+ENTRY: Final = "entry_0000"
+FRAMES: Final = "entry_0000/sparse_frames"
+BLOCK_BYTES: Final = 128 << 20
+"""Of the dense frames of one block, at 4 bytes a pixel."""
+
+
+@dataclass(frozen=True)
+class SparseFile:
+    """Where the rows of sparse frames are; opened in each task. `width` is 0 but where rows and columns are stored."""
+
+    path: str
+    group: str
+    pixels: int
+    width: int = 0
+
+    def block(self, pointer: NDArray[np.int64], shot: int) -> Block:
+        """The rows of consecutive shots, `pointer` being theirs and `shot` the first; refuses pixels off the frame."""
+        rows = slice(int(pointer[0]), int(pointer[-1]))
+        with opened(self.path) as file:
+            group = file[self.group]
+            intensity = np.asarray(group["intensity"][rows])
+            if self.width:
+                row, column = (np.asarray(group[name][rows], np.int64) for name in ("row", "col"))
+                index = np.where(column < self.width, row * self.width + column, self.pixels)
+            else:
+                index = np.asarray(group["index"][rows], np.int64)
+        if index.size and not (index.min() >= 0 and index.max() < self.pixels):
+            problem = (
+                f"a stored pixel has the index {index.max()}, a frame has {self.pixels} pixels: the file is damaged"
+            )
+            raise MrcFormatError(problem, url=self.path, frame=shot)
+        return _sorted(Block(np.diff(pointer), {"index": index.astype(np.uint32), "intensity": intensity}))
+
+    def rows(self, name: str, first: int, last: int) -> NDArray[np.float32]:
+        """(shot, radius) of the background."""
+        with opened(self.path) as file:
+            return np.asarray(file[self.group][name][first:last], np.float32)
+
+
+def open_sparse(url: str | os.PathLike[str]) -> Ragged:
+    """Open sparse diffraction frames: as pyFAI, `write_sparse` or ImageD11 write them.
+
+    Parameters
+    ----------
+    url : str or path
+        An HDF5 file or a .zarr folder.
+
+    Returns
+    -------
+    Ragged
+        Lazy, as `sparsify` gives it, in blocks of at most 128 MB of dense frames. ImageD11's files have no background.
+
+    Raises
+    ------
+    MissingExtraError
+        HDF5 files need h5py and hdf5plugin.
+    MrcFormatError
+        The file holds no sparse frames, or its pointers or indices lead nowhere.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile
+    >>> import mrczdask as md
+    >>> frames = np.full((2, 64, 64), 3, np.uint16)
+    >>> frames[1, 10, 12] = 900
+    >>> sparse = md.sparsify(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = md.write_sparse(sparse, os.path.join(folder, "run.zarr"))
+    ...     md.open_sparse(os.path.join(folder, "run.zarr")).compute()["intensity"].values.tolist()
+    [900]
+    """
+    path = os.fspath(url)
+    with opened(path) as file:
+        if FRAMES in file:
+            header, source, pointer = _pyfai(file, path)
+        else:
+            header, source, pointer = _image_d11(file, path)
+        dtype = np.dtype(file[source.group]["intensity"].dtype)
+        stored = int(file[source.group]["intensity"].shape[0])
+    if pointer.size < 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
+        raise MrcFormatError(
+            f"the pointers of the frames do not rise from 0 to {stored}: the file is damaged", url=path
+        )
+    shots = max(1, BLOCK_BYTES // (4 * max(source.pixels, 1)))
+    edges = [*range(0, max(pointer.size - 1, 1), shots), pointer.size - 1]
+    name = f"sparse-{tokenize(source, os.path.getmtime(path), pointer[-1])}"
+    graph: dict[Any, Any] = {
+        (name, k): (source.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
+    }
+    sizes = tuple(np.diff(edges).tolist())
+    blocks = da.Array(HighLevelGraph.from_collections(name, graph), name, (sizes,), object, np.empty(0, object))
+    if "radius" in header.coords:
+        for part in ("background_avg", "background_std"):
+            header[part] = ((schema.SHOT, "radius"), _table(source, part, edges, header.sizes["radius"], name))
+    return Ragged(header, blocks, sparse_layout(dtype))
+
+
+def _pyfai(file: Any, path: str) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:
+    group = file[FRAMES]
+    missing = [name for name in ("frame_ptr", "index", "intensity", "mask") if name not in group]
+    if missing:
+        raise MrcFormatError(f"{FRAMES} lacks {', '.join(missing)}", url=path)
+    pointer = np.asarray(group["frame_ptr"][()]).astype(np.int64)
+    plane = (schema.Y, schema.X)
+    radius = np.asarray(group["mask"][()])
+    coords: dict[str, Any] = {schema.SHOT: np.arange(max(pointer.size - 1, 0)), "pixel_radius": (plane, radius)}
+    if "background_avg" in group and "radius" in group:
+        coords["radius"] = ("radius", np.asarray(group["radius"][()]))
+    if "normalization" in group:
+        coords["normalization"] = (plane, np.asarray(group["normalization"][()]))
+    attrs = {"shape": list(radius.shape), "dtype": np.dtype(group["intensity"].dtype).str} | _settings(file)
+    attrs["dummy"] = float(np.asarray(group["dummy"][()])) if "dummy" in group else attrs.get("dummy", np.nan)
+    return xr.Dataset(coords=coords, attrs=attrs), SparseFile(path, FRAMES, radius.size), pointer
+
+
+def _settings(file: Any) -> dict[str, Any]:
+    """What the frames were sparsified with, as far as it is written."""
+    import json
+
+    place = f"{ENTRY}/sparsify/configuration"
+    if place not in file:
+        return {}
+    note = file[place]
+    text = note["data"][()] if "data" in note else note.attrs.get("data", "{}")  # Zarr keeps texts as attributes
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    try:
+        found = json.loads(text).get("sparsify", {})
+    except (ValueError, AttributeError):
+        return {}
+    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick")
+    return {name: found[name] for name in names if found.get(name) is not None}
+
+
+def _image_d11(file: Any, path: str) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:
+    scans = [name for name in file if all(part in file[name] for part in ("nnz", "row", "col", "intensity"))]
+    if not scans:
+        raise MrcFormatError(f"there are no sparse frames: neither {FRAMES} nor a scan of ImageD11", url=path)
+    group = file[scans[0]]
+    shape = int(group.attrs["shape0"]), int(group.attrs["shape1"])
+    counts = np.asarray(group["nnz"][()], np.int64)
+    header = xr.Dataset(coords={schema.SHOT: np.arange(counts.size)}, attrs={"shape": list(shape)})
+    source = SparseFile(path, scans[0], shape[0] * shape[1], shape[1])
+    return header, source, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _table(source: SparseFile, part: str, edges: list[int], n_bins: int, token: str) -> da.Array:
+    name = f"{part}-{token}"
+    graph: dict[Any, Any] = {(name, k, 0): (source.rows, part, a, b) for k, (a, b) in enumerate(pairwise(edges))}
+    sizes = tuple(np.diff(edges).tolist())
+    meta = np.empty((0, 0), np.float32)
+    return da.Array(HighLevelGraph.from_collections(name, graph), name, (sizes, (n_bins,)), np.float32, meta)
+
+
+def _sorted(block: Block) -> Block:
+    """The same rows with ascending indices in each shot: pyFAI's are in no order."""
+    shot = np.repeat(np.arange(block.counts.size), block.counts)
+    order = np.lexsort((block.columns["index"], shot))
+    return Block(block.counts, {name: values[order] for name, values in block.columns.items()})
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """The root group of an HDF5 file or a Zarr folder, to read."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    if os.path.isdir(path):
+        import zarr
+
+        yield zarr.open_group(path, mode="r")
+        return
+    h5py = hdf5(path)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise MrcFormatError(f"this is no HDF5 file, or a truncated one: {error}", url=path) from None
+    with file:
+        yield file
+
+
+def hdf5(path: str) -> Any:
+    """h5py with the filters of hdf5plugin."""
+    try:
+        import h5py
+        import hdf5plugin  # noqa: F401  registers bitshuffle-LZ4
+    except ImportError:
+        raise MissingExtraError(f"{path}: HDF5 needs h5py: pip install 'mrczdask[hdf5]'") from None
+    return h5py

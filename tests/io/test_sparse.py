@@ -1,0 +1,111 @@
+"""Sparse files: FabIO reads ours, we read pyFAI's and ImageD11's, damaged ones are refused."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+
+import mrczdask as md
+from mrczdask.errors import MrcFormatError, MrczdaskError
+from mrczdask.io.ragged import Ragged
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("hdf5plugin")
+
+FRAMES = "entry_0000/sparse_frames"
+
+
+def sparse_of(**options: Any) -> Ragged:
+
+    frames = np.random.default_rng(3).poisson(5, (5, 60, 70)).astype(np.uint16)
+    frames[:, 20:22, 30:32] += 400
+    geometry = md.Geometry.flat((60, 70), distance_m=100.0)
+    lazy = da.from_array(frames, chunks=(2, 60, 70))
+    return md.sparsify(lazy, geometry, bins=20, unit="pixel", cutoff_pick=1.0, **options)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_written_table_comes_back(tmp_path: Path, suffix: str, lazy: bool) -> None:
+    sparse = sparse_of(solid_angle=True)
+    whole = sparse.compute()
+    again = md.write_sparse(sparse if lazy else whole, tmp_path / f"run{suffix}")
+    found = again.compute()
+    for name in ("frame_ptr", "index", "intensity", "background_avg", "background_std", "n_pixels", "radius"):
+        np.testing.assert_array_equal(found[name], whole[name])
+        assert found[name].dtype == whole[name].dtype
+    np.testing.assert_array_equal(found.pixel_radius, whole.pixel_radius)
+    assert found.attrs["cutoff_pick"] == 1.0
+    assert [p.name for p in tmp_path.iterdir()] == [f"run{suffix}"]
+    md.write_sparse(again.isel(slice(1, 3)), tmp_path / f"some{suffix}")
+    assert len(md.open_sparse(tmp_path / f"some{suffix}")) == 2
+
+
+@pytest.mark.real_data
+def test_fabio_gives_the_same_frames_from_our_file_and_from_pyfais(data_dir: Path, tmp_path: Path) -> None:
+    fabio = pytest.importorskip("fabio")
+    theirs = data_dir / "simulated/bragg_stills_sparse_poisson.h5"
+    sparse = md.open_sparse(theirs)
+    assert len(sparse) == 12
+    md.write_sparse(sparse.isel([0, 7]), tmp_path / "ours.h5")
+    with fabio.open(str(theirs)) as original, fabio.open(str(tmp_path / "ours.h5")) as ours:
+        assert ours.nframes == 2
+        for k, shot in enumerate((0, 7)):
+            np.testing.assert_array_equal(ours.getframe(k).data, original.getframe(shot).data)
+
+
+@pytest.mark.real_data
+def test_a_large_scan_of_imaged11_opens_at_once(data_dir: Path) -> None:
+    path = data_dir / "real/diffraction/silicon_fullscan_strong_sparse.h5"
+    start = time.perf_counter()
+    sparse = md.open_sparse(path)
+    assert time.perf_counter() - start < 5  # the target of one second is the benchmark's: this machine may be busy
+    assert (len(sparse), sparse.attrs["shape"]) == (180500, [2162, 2068])
+    table = sparse.isel(slice(1000, 1040)).compute()
+    with h5py.File(path) as file:
+        nnz = file["1.1/nnz"][:1040].astype(int)
+        rows = slice(nnz[:1000].sum(), nnz.sum())
+        index = file["1.1/row"][rows].astype(int) * 2068 + file["1.1/col"][rows]
+        assert int(table.intensity.sum()) == int(file["1.1/intensity"][rows].sum())
+    assert table.n_pixels.values.tolist() == nnz[1000:].tolist()
+    assert sorted(table["index"].values.tolist()) == sorted(index.tolist())
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "message"),
+    [("frame_ptr", 2, 0, "pointers"), ("frame_ptr", 5, 10**9, "pointers"), ("index", 0, 4200, "index 4200")],
+)
+def test_wild_pointers_are_refused(tmp_path: Path, name: str, place: int, value: int, message: str) -> None:
+    md.write_sparse(sparse_of(), tmp_path / "run.h5")
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file[f"{FRAMES}/{name}"][place] = value
+    with pytest.raises(MrcFormatError, match=message):
+        md.open_sparse(tmp_path / "run.h5").compute(scheduler="sync")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        md.open_sparse(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(MrcFormatError, match="no HDF5 file"):
+        md.open_sparse(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    with pytest.raises(MrcFormatError, match="no sparse frames"):
+        md.open_sparse(tmp_path / "empty.h5")
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    table = sparse_of().compute()
+    with pytest.raises(MrczdaskError, match="ends in"):
+        md.write_sparse(table, tmp_path / "run.dat")
+    with pytest.raises(MrczdaskError, match="does not fit uint16"):
+        md.write_sparse(table.assign_attrs(dummy=-1.0), tmp_path / "run.h5")
+    with pytest.raises(MrczdaskError, match="lacks pixel_radius"):
+        md.write_sparse(table.drop_vars("pixel_radius"), tmp_path / "run.h5")
+    assert not list(tmp_path.iterdir())
