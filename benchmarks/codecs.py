@@ -197,8 +197,9 @@ def loss_table(quick: bool) -> Table:
         return float(np.sqrt(((fits - truth.positions) ** 2).mean() / (limit**2).mean()))
 
     note = (
-        f"{frames} frames of 100 spots of 500 photons on 10 e/pixel, sigma 1 pixel, camera of {CAMERA}. Error: root mean "
-        "square over the Cramer-Rao bound. The paper: 5.0 x against 2.7 x lossless at q = 1, error + 4 %."
+        f"{frames} frames of 100 spots of 500 photons on 10 e/pixel, sigma 1 pixel; camera of 2.1 counts per electron, "
+        "offset 100, read noise 1.6 e. Error: root mean square over the Cramer-Rao bound. The paper: 5.0 x against "
+        "2.7 x lossless at q = 1, error + 4 %."
     )
     columns = (
         "form",

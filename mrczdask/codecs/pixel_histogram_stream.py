@@ -15,8 +15,8 @@ from mrczdask.codecs.container import (
     Header,
     as_written,
     corrupt,
-    masked_by_largest,
     describe,
+    masked_by_largest,
     open_stream,
     restore_simple,
     seal,
@@ -108,13 +108,14 @@ def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
         block = _block_rows(stack)
         order = order_by_class(model.class_of, model.members)
         members = model.members if order.size else np.array([stack.shape[1]])
-        parts = symbolise(stack, low, block, order, members, model.kinds, model.bases, model.joint)
+        rows = len(patterns) if order.size else len(stack)
+        parts = symbolise(stack, rows, low, block, order, members, model.kinds, model.bases, model.joint)
         if parts[0]:
             break
     ok, symbols, extra, n_bits, patches = parts
     if not ok:
         return None
-    runs = runs_of(stack.shape[0], block, model.kinds, members)
+    runs = runs_of(rows, block, model.kinds, members)
     states, words = rans.encode_runs(symbols, runs, model.joint)
     side, patch_bytes = _side_information(model), _pack_patches(patches)
     form = _PATTERNS if order.size else _FLAT
@@ -268,10 +269,10 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     ):
         raise corrupt(NAME, "its layout")
     if form == _FLAT:
-        rows, columns, n_tail = 4, header.size // 4, header.size % 4
+        rows, padded, columns, n_tail = 4, 4, header.size // 4, header.size % 4
     else:
-        rows, columns, n_tail = -(-n_patterns // 4) * 4, size, 0
-    if block % 4 or not 4 <= block <= rows or form == _FLAT and n_classes > 1:
+        rows, padded, columns, n_tail = n_patterns, -(-n_patterns // 4) * 4, size, 0
+    if block % 4 or not 4 <= block <= padded or (form == _FLAT and n_classes > 1):
         raise corrupt(NAME, "its blocks")
     classes = _read_side(cut.take(n_side), n_classes, columns, form)
     tail = cut.take(n_tail, dtype.str)
@@ -282,19 +283,18 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     states = cut.take(rans.LANES, "u4")
     words = np.append(cut.take(n_words, "u2"), np.zeros(rans.LANES, np.uint16))
     cut.end()
-    values = np.empty(max(rows * columns + n_tail, header.size), dtype)
-    values[rows * columns : header.size] = tail
-    stack = values[: rows * columns].reshape(rows, columns)
-    _fill(stack, low, block, classes, states, words, extra, n_bits)
-    if not apply_patches(
-        values[: rows * columns], low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)
-    ):
+    values = np.empty(padded * columns + n_tail, dtype)
+    values[padded * columns :] = tail
+    flat = values[: padded * columns]
+    _fill(flat.reshape(padded, columns), rows, low, block, classes, states, words, extra, n_bits)
+    if not apply_patches(flat, low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)):
         raise corrupt(NAME, "its patches")
     return values[: header.size].view(header.dtype).reshape(header.shape)
 
 
 def _fill(
     stack: NDArray[Any],
+    rows: int,
     low: int,
     block: int,
     classes: Model,
@@ -304,12 +304,13 @@ def _fill(
     n_bits: int,
 ) -> None:
     """Decode the symbols into rows of pixels."""
-    runs = runs_of(stack.shape[0], block, classes.kinds, classes.members)
+    runs = runs_of(rows, block, classes.kinds, classes.members)
     symbols = np.empty(int(runs[:, 1].sum()), np.uint8)
     if not rans.decode_runs(states, words, runs, rans.decoding_table(classes.joint), symbols):
         raise corrupt(NAME, "its symbols")
     order = order_by_class(classes.class_of, classes.members)
-    if not pixels_of(symbols, stack, low, block, order, classes.members, classes.kinds, classes.bases, extra, n_bits):
+    members, kinds, bases = classes.members, classes.kinds, classes.bases
+    if not pixels_of(symbols, stack, rows, low, block, order, members, kinds, bases, extra, n_bits):
         raise corrupt(NAME, "its extra bits")
 
 

@@ -156,7 +156,7 @@ def runs_of(rows: int, block: int, kinds: NDArray[np.int64], members: NDArray[np
         for c in range(kinds.size):
             per = 4 if kinds[c] == QUAD else 2 if kinds[c] == PAIR else 1
             out[b * kinds.size + c, 0] = c
-            out[b * kinds.size + c, 1] = members[c] * (height // per)
+            out[b * kinds.size + c, 1] = members[c] * ((height + per - 1) // per)
     return out
 
 
@@ -176,6 +176,7 @@ def order_by_class(class_of: NDArray[np.uint8], members: NDArray[np.int64]) -> N
 @njit(nogil=True, cache=True)
 def symbolise(
     values: Stack,
+    rows: int,
     low: int,
     block: int,
     order: NDArray[np.uint32],
@@ -188,8 +189,9 @@ def symbolise(
 
     Parameters
     ----------
-    values : unsigned (rows, pixels)
-        Rows are a multiple of 4.
+    values : unsigned (a multiple of 4, pixels)
+    rows : int
+        Those that matter; later ones fill the last group of 2 or 4.
     low : int
         Added to `bases`.
     block : int
@@ -209,7 +211,7 @@ def symbolise(
     patches : int64 (n, 2)
         (flat position, offset).
     """
-    rows, pixels = values.shape
+    pixels = values.shape[1]
     flat = values.reshape(-1)
     runs = runs_of(rows, block, kinds, members)
     symbols = np.empty(runs[:, 1].sum(), np.uint8)
@@ -217,7 +219,7 @@ def symbolise(
     for c in range(kinds.size):
         n_extra += rows * members[c] if kinds[c] == TOKEN else 0
     extra, n_bits = np.zeros(n_extra // 2 + 2, np.uint64), 0
-    patches, n = np.empty((int(rows * pixels * MOST_PATCHES) + 16, 2), np.int64), 0
+    patches, n = np.empty((int(values.size * MOST_PATCHES) + 16, 2), np.int64), 0
     room = patches.shape[0] - 4
     at = 0
     for r in range(runs.shape[0]):
@@ -352,6 +354,7 @@ def _take_tokens(flat, start, mine, zero, table, mode, out, patches, n, room, ex
 def pixels_of(
     symbols: NDArray[np.uint8],
     values: Stack,
+    rows: int,
     low: int,
     block: int,
     order: NDArray[np.uint32],
@@ -361,11 +364,11 @@ def pixels_of(
     extra: NDArray[np.uint64],
     n_bits: int,
 ) -> bool:
-    """Undo `symbolise` but for the patches, into `values` (rows, pixels); False when the extra bits do not add up.
+    """Undo `symbolise` but for the patches, into `values` (a multiple of 4, pixels); False when bits do not add up.
 
     `extra` ends with one word of zeros that is not part of the stream. Symbols, order and members must fit the stack.
     """
-    rows, pixels = values.shape
+    pixels = values.shape[1]
     flat = values.reshape(-1)
     runs = runs_of(rows, block, kinds, members)
     at, bit = 0, 0

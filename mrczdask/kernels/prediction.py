@@ -65,31 +65,35 @@ def residuals(
     rows, width = pixels.shape
     length = lane_rows(rows)
     folded, contexts = np.empty(rows * width, np.uint32), np.empty(rows * width, np.uint8)
-    north = np.empty(width, np.int64)
-    bits = np.uint64(model[BITS])
-    mask = (np.int64(1) << model[BITS]) - 1
-    shift, low, high, context_shift = model[SHIFT], model[LOW], model[HIGH], model[CONTEXT_SHIFT]
-    at = 0
+    north, predicted, line = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.uint32)
+    mask, sign = (np.int64(1) << model[BITS]) - 1, model[BITS] - 1
+    shift, low, high, context_shift = model[SHIFT], model[LOW], model[HIGH], np.uint64(model[CONTEXT_SHIFT])
+    at = np.uint64(0)
     for t in range(length):
         active = _active(rows, length, t)
         for k in range(active):
             r = k * length + t
             row = pixels[r]
-            top = t == 0 or r % height == 0
             w0, left = np.int64(1) << shift, low
-            if top:
+            if t == 0 or r % height == 0:
                 north[:] = 0
             else:
                 _north_part(pixels[r - 1], model, north)
                 w0, left = model[W0], np.int64(pixels[r - 1, 0])
+            predicted[0] = w0 * left
+            for c in range(1, width):
+                predicted[c] = w0 * np.int64(row[c - 1])
+            for c in range(width):  # loops apart, so that these vectorise
+                p = min(max((predicted[c] + north[c]) >> shift, low), high)
+                wrapped = (np.int64(row[c]) - p) & mask
+                line[c] = ((wrapped << 1) ^ -(wrapped >> sign)) & mask
+                predicted[c] = p - low
+            i = at + np.uint64(k)
             for c in range(width):
-                p = min(max((w0 * left + north[c]) >> shift, low), high)
-                left = np.int64(row[c])
-                wrapped = (left - p) & mask
-                negative = wrapped >> (np.int64(bits) - 1)
-                folded[at + c * active + k] = ((wrapped << 1) ^ -negative) & mask
-                contexts[at + c * active + k] = lookup[(p - low) >> context_shift]
-        at += active * width
+                folded[i] = line[c]
+                contexts[i] = lookup[np.uint64(predicted[c]) >> context_shift]
+                i += np.uint64(active)
+        at += np.uint64(active * width)
     return folded, contexts
 
 
@@ -153,27 +157,39 @@ def encode_lanes(
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """rANS of tokens in coding order, the state of a lane for the pixels of the lane. Returns (states, words)."""
     reciprocals, packed = encoding_tables(frequencies)
+    entries = np.empty((packed.size, 2), np.uint64)  # side by side: one cache line
+    entries[:, 0], entries[:, 1] = reciprocals, packed
     states = np.full(LANES, LOWEST, np.uint32)
     words = np.empty(tokens.size + 1, np.uint16)
     end, i = np.uint64(tokens.size), np.uint64(tokens.size)
     length = lane_rows(rows)
     for t in range(length - 1, -1, -1):
-        active = np.uint64(_active(rows, length, t))
+        active = _active(rows, length, t)
         for _ in range(width):
-            for back in range(active):
-                i -= np.uint64(1)
-                lane = active - np.uint64(1) - np.uint64(back)
-                entry = np.uint64(contexts[i]) * np.uint64(ALPHABET) + np.uint64(tokens[i])
-                x = np.uint64(states[lane])
-                frequency = np.uint64(packed[entry] >> np.uint32(16))
-                words[end] = x & np.uint64(0xFFFF)
-                full = x >= frequency << np.uint64(20)
-                end -= np.uint64(full)
-                x = x >> np.uint64(16) if full else x
-                quotient = (x * reciprocals[entry]) >> np.uint64(44)
-                x += quotient * (np.uint64(SCALE) - frequency) + np.uint64(packed[entry] & np.uint32(0xFFFF))
-                states[lane] = x
+            if active == LANES:
+                for lane in range(LANES - 1, -1, -1):
+                    i -= np.uint64(1)
+                    end = _encode_one(states, lane, entries, contexts[i], tokens[i], words, end)
+            else:
+                for lane in range(active - 1, -1, -1):
+                    i -= np.uint64(1)
+                    end = _encode_one(states, lane, entries, contexts[i], tokens[i], words, end)
     return states, words[end + np.uint64(1) :]
+
+
+@njit(inline="always")
+def _encode_one(states: Any, lane: Any, entries: Any, context: Any, token: Any, words: Any, end: Any) -> Any:
+    """Put a token onto a state; returns where the next word goes."""
+    entry = (np.uint64(context) << np.uint64(8)) | np.uint64(token)
+    reciprocal, packed = entries[entry, 0], entries[entry, 1]
+    frequency = packed >> np.uint64(16)
+    x = np.uint64(states[lane])
+    words[end] = x & np.uint64(0xFFFF)
+    full = x >= frequency << np.uint64(20)
+    x = x >> np.uint64(16) if full else x
+    quotient = (x * reciprocal) >> np.uint64(44)
+    states[lane] = x + quotient * (np.uint64(SCALE) - frequency) + (packed & np.uint64(0xFFFF))
+    return end - np.uint64(full)
 
 
 @njit(nogil=True, cache=True)
@@ -196,10 +212,10 @@ def decode_pixels(
     """
     rows, width = pixels.shape
     length = lane_rows(rows)
-    flat = pixels.reshape(-1)
     x, left, w0 = states.copy(), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     bases, widths = token_bases()
-    north = np.empty((LANES, width), np.int64)
+    # rows of lanes lie apart by no power of two, which would put them all into one set of the cache
+    north, line = np.empty((LANES, width + 8), np.int64), np.empty((LANES, width + 8), np.int64)
     last = np.uint64(max(words.size - LANES, 0))
     position, bit, run = np.uint64(0), np.int64(0), np.int64(0)
     mask = (np.int64(1) << model[BITS]) - 1
@@ -214,48 +230,98 @@ def decode_pixels(
             if t == 0 or r % height == 0:
                 north[k] = 0
             else:
-                _north_part(pixels[r - 1], model, north[k])
+                _north_part(pixels[r - 1], model, north[k, :width])
                 w0[k], left[k] = model[W0], np.int64(pixels[r - 1, 0])
-        for c in range(width):
-            if position > last or bit > n_bits:
+        if entropy == RANS and step == 1 and active == LANES:
+            position, bit = _eight_rows(
+                north, line, left, w0, x, model, lookup, table, words, position, last, extra, bit, n_bits, bases, widths
+            )
+            if bit > n_bits:
                 return False
-            for k in range(active):
-                p = min(max((w0[k] * left[k] + north[k, c]) >> shift, low), high)
-                base = np.uint64(lookup[(p - low) >> context_shift]) << np.uint64(SCALE_BITS)
-                if entropy == RANS:
-                    entry = table[base + np.uint64(x[k] & slots)]
-                    token = entry & np.uint32(0xFF)
-                    state = ((entry >> np.uint32(20)) + np.uint32(1)) * (x[k] >> np.uint32(SCALE_BITS))
-                    state += (entry >> np.uint32(8)) & np.uint32(0xFFF)
-                    lacks = state < np.uint32(LOWEST)
-                    filled = (state << np.uint32(16)) | np.uint32(words[position])
-                    x[k] = filled if lacks else state
-                    position += np.uint64(lacks)
-                elif run > 0:
-                    run -= 1
-                    token = np.uint32(0)
-                else:
-                    entry = table[base + (_peek(extra, bit) & np.uint64(slots))]
-                    token = entry & np.uint32(0xFF)
-                    bit += np.int64(entry >> np.uint32(8))
-                    if token > FIRST_RUN:
-                        exponent = np.int64(token) - FIRST_RUN
-                        run = (1 << exponent) - 1 + (np.int64(_peek(extra, bit)) & ((1 << exponent) - 1))
-                        bit += exponent
+        else:
+            for c in range(width):
+                if position > last or bit > n_bits:
+                    return False
+                for k in range(active):
+                    p = min(max((w0[k] * left[k] + north[k, c]) >> shift, low), high)
+                    base = np.uint64(lookup[(p - low) >> context_shift]) << np.uint64(SCALE_BITS)
+                    if entropy == RANS:
+                        entry = table[base + np.uint64(x[k] & slots)]
+                        token = entry & np.uint32(0xFF)
+                        state = ((entry >> np.uint32(20)) + np.uint32(1)) * (x[k] >> np.uint32(SCALE_BITS))
+                        state += (entry >> np.uint32(8)) & np.uint32(0xFFF)
+                        lacks = state < np.uint32(LOWEST)
+                        filled = (state << np.uint32(16)) | np.uint32(words[position])
+                        x[k] = filled if lacks else state
+                        position += np.uint64(lacks)
+                    elif run > 0:
+                        run -= 1
                         token = np.uint32(0)
-                value = np.int64(bases[token])
-                extent = np.int64(widths[token])  # often 0: no branch, it could not be foreseen
-                value += np.int64(_peek(extra, bit)) & ((np.int64(1) << extent) - 1)
-                bit += extent
-                residual = (value >> 1) ^ -(value & 1)
-                v = p + residual * step
-                if step == 1:  # modulo the type, as the residual was
-                    v = v & mask
-                    v = v - mask - 1 if low < 0 and v >= half else v
-                flat[(k * length + t) * width + c] = v
-                left[k] = v
+                    else:
+                        entry = table[base + (_peek(extra, bit) & np.uint64(slots))]
+                        token = entry & np.uint32(0xFF)
+                        bit += np.int64(entry >> np.uint32(8))
+                        if token > FIRST_RUN:
+                            exponent = np.int64(token) - FIRST_RUN
+                            run = (1 << exponent) - 1 + (np.int64(_peek(extra, bit)) & ((1 << exponent) - 1))
+                            bit += exponent
+                            token = np.uint32(0)
+                    value = np.int64(bases[token])
+                    extent = np.int64(widths[token])  # often 0: no branch, it could not be foreseen
+                    value += np.int64(_peek(extra, bit)) & ((np.int64(1) << extent) - 1)
+                    bit += extent
+                    residual = (value >> 1) ^ -(value & 1)
+                    v = p + residual * step
+                    if step == 1:  # modulo the type, as the residual was
+                        v = v & mask
+                        v = v - mask - 1 if low < 0 and v >= half else v
+                    line[k, c] = v
+                    left[k] = v
+        for k in range(active):
+            row = pixels[k * length + t]
+            for c in range(width):
+                row[c] = line[k, c]
     done = position == last and bit == n_bits and run == 0
     return done and (entropy == HUFFMAN or bool(np.all(x == LOWEST)))
+
+
+@njit(nogil=True, cache=True)
+def _eight_rows(  # type: ignore[no-untyped-def]
+    north, line, left, w0, x, model, lookup, table, words, position, last, extra, bit, n_bits, bases, widths
+):
+    """Decode a row of every lane by rANS: the common case, with nothing to decide. Past `n_bits`: corrupt."""
+    width = line.shape[1] - 8
+    mask, sign = (np.int64(1) << model[BITS]) - 1, np.int64(64) - model[BITS]
+    signed = model[LOW] < 0
+    shift, low, high = model[SHIFT], model[LOW], model[HIGH]
+    context_shift, slots, byte = np.uint64(model[CONTEXT_SHIFT]), np.uint32(SCALE - 1), np.uint32(0xFF)
+    ahead = np.uint64(0)
+    for c in range(width):
+        if position > last or bit > n_bits:
+            return position, n_bits + 1
+        for k in range(LANES):
+            p = min(max((w0[k] * left[k] + north[k, c]) >> shift, low), high)
+            base = np.uint64(lookup[np.uint64(p - low) >> context_shift]) << np.uint64(SCALE_BITS)
+            state = np.uint32(x[k])
+            entry = table[base + np.uint64(state & slots)]
+            state = ((entry >> np.uint32(20)) + np.uint32(1)) * (state >> np.uint32(SCALE_BITS))
+            state += (entry >> np.uint32(8)) & np.uint32(0xFFF)
+            lacks = state < np.uint32(LOWEST)
+            filled = (state << np.uint32(16)) | np.uint32(words[position])
+            x[k] = filled if lacks else state
+            position += np.uint64(lacks)
+            token = np.uint64(entry & byte)
+            extent = np.int64(widths[token])
+            if k & 1 == 0:  # 64 bits are enough for two pixels
+                ahead = _peek(extra, bit)
+            value = np.int64(bases[token]) + (np.int64(ahead) & ((np.int64(1) << extent) - 1))
+            ahead = ahead >> np.uint64(extent)
+            bit += extent
+            v = (p + ((value >> 1) ^ -(value & 1))) & mask
+            v = (v << sign) >> sign if signed else v
+            line[k, c] = v
+            left[k] = v
+    return position, bit
 
 
 @njit(nogil=True, cache=True)

@@ -28,6 +28,7 @@ from mrczdask.kernels.prediction import (
 _SAMPLE: Final = 1 << 14
 """Pixels that weights and contexts are fitted to: errors of five numbers cost 2.5 / 2**14 nats a pixel."""
 _FINE: Final = 64
+_SHADES: Final = 64
 MAX_WEIGHT: Final = 1 << (WEIGHT_BITS + 3)
 
 
@@ -50,19 +51,16 @@ def fitted(pixels: NDArray[Any], height: int, low: int, high: int, bits: int) ->
     sample = _sampled_rows(pixels.shape, height)
     if not sample.size or pixels.shape[1] < 3:
         return model
-    here, above = pixels[sample].astype(np.float64), pixels[sample - 1].astype(np.float64)
-    neighbours = np.stack([here[:, :-2], above[:, 1:-1], above[:, :-2], above[:, 2:]], axis=-1).reshape(-1, 4)
-    target = here[:, 1:-1].reshape(-1)
-    if target.size < 64:
+    if sample.size * (pixels.shape[1] - 2) < 64:
         return model
-    origin = float(target.mean())
-    design = np.concatenate([neighbours - origin, np.ones((target.size, 1))], axis=1)
-    weight = np.ones(target.size)
-    for _ in range(2):
-        normal = (design * weight[:, None]).T @ design
-        solution = np.linalg.lstsq(normal, (design * weight[:, None]).T @ (target - origin), rcond=1e-12)[0]
-        prediction = design @ solution
-        weight = _inverse_variance(prediction, (target - origin - prediction) ** 2)
+    origin = float(pixels[sample].mean())
+    variances = np.ones(_SHADES)
+    solution: NDArray[Any] = np.zeros(5)
+    for final in (False, True):
+        left, right = _normal_equations(pixels, sample, origin, solution, variances)
+        solution = np.linalg.lstsq(left, right, rcond=1e-12)[0]
+        if not final:
+            variances = _variances(pixels, sample, origin, solution)
     scaled = np.rint(solution[:4] * (1 << WEIGHT_BITS))
     if not np.all(np.abs(scaled) < MAX_WEIGHT):
         return model
@@ -80,13 +78,56 @@ def _sampled_rows(shape: tuple[int, ...], height: int) -> NDArray[np.int64]:
     return rows[step // 2 :: step]
 
 
-def _inverse_variance(prediction: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One over the mean square residual among the pixels of like prediction."""
-    edges = np.quantile(prediction, np.linspace(0, 1, 17)[1:-1])
-    group = np.searchsorted(edges, prediction)
-    count = np.bincount(group, minlength=16)
-    mean = np.bincount(group, squares, minlength=16) / np.maximum(count, 1)
-    return 1 / np.maximum(mean, max(float(squares.mean()) * 1e-3, 1e-12))[group]
+@njit(nogil=True, cache=True)
+def _neighbours(pixels: NDArray[Any], r: int, c: int, origin: float, out: NDArray[np.float64]) -> None:
+    """W, N, NW, NE less the origin, and 1."""
+    out[0], out[1] = pixels[r, c - 1] - origin, pixels[r - 1, c] - origin
+    out[2], out[3], out[4] = pixels[r - 1, c - 1] - origin, pixels[r - 1, c + 1] - origin, 1.0
+
+
+@njit(nogil=True, cache=True)
+def _shade(prediction: float, origin: float) -> int:
+    """Number of the intensity among _SHADES, four to an octave above and below the mean."""
+    step = np.log2(max(prediction + origin, 1.0) / max(origin, 1.0)) * 4 + _SHADES / 2
+    return int(min(max(step, 0.0), _SHADES - 1.0))
+
+
+@njit(nogil=True, cache=True)
+def _normal_equations(
+    pixels: NDArray[Any],
+    rows: NDArray[np.int64],
+    origin: float,
+    solution: NDArray[np.float64],
+    variances: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matrix and right side of the weighted least squares; weights by the intensity that `solution` predicts."""
+    left, right, near = np.zeros((5, 5)), np.zeros(5), np.empty(5)
+    for r in rows:
+        for c in range(1, pixels.shape[1] - 1):
+            _neighbours(pixels, r, c, origin, near)
+            weight = 1 / variances[_shade((near * solution).sum(), origin)]
+            for a in range(5):
+                right[a] += weight * near[a] * (pixels[r, c] - origin)
+                for b in range(5):
+                    left[a, b] += weight * near[a] * near[b]
+    return left, right
+
+
+@njit(nogil=True, cache=True)
+def _variances(
+    pixels: NDArray[Any], rows: NDArray[np.int64], origin: float, solution: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean square residual at each intensity, no less than 1/1000 of that of all."""
+    squares, count, near = np.zeros(_SHADES), np.zeros(_SHADES), np.empty(5)
+    for r in rows:
+        for c in range(1, pixels.shape[1] - 1):
+            _neighbours(pixels, r, c, origin, near)
+            prediction = (near * solution).sum()
+            shade = _shade(prediction, origin)
+            squares[shade] += (pixels[r, c] - origin - prediction) ** 2
+            count[shade] += 1
+    mean = max(squares.sum() / max(count.sum(), 1.0), 1e-12)
+    return np.maximum(squares / np.maximum(count, 1.0), 1e-3 * mean)
 
 
 def contexts(pixels: NDArray[Any], height: int, model: Weights) -> NDArray[np.int64]:

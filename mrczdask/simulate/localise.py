@@ -38,8 +38,8 @@ def localise(images: Any, positions: Floats, readout: Readout, *, sigma: float =
 
     Notes
     -----
-    Fisher scoring of the Poisson likelihood of (x - o) / g + s**2 with mean m + s**2: read noise is taken as the noise of
-    s**2 more electrons.
+    Fisher scoring of the Poisson likelihood of (x - o) / g + s**2 with mean m + s**2: read noise is taken as the noise
+    of s**2 more electrons.
 
     References
     ----------
@@ -67,7 +67,9 @@ def localise(images: Any, positions: Floats, readout: Readout, *, sigma: float =
         mean, slopes = _model(theta, sigma)
         mean += extra
         score = np.einsum("...pij,...ij->...p", slopes, seen / mean - 1)
-        theta += np.linalg.solve(_fisher(mean, slopes), score[..., None])[..., 0].clip(-light[..., None], light[..., None])
+        theta += np.linalg.solve(_fisher(mean, slopes), score[..., None])[..., 0].clip(
+            -light[..., None], light[..., None]
+        )
         theta[..., :2] = theta[..., :2].clip(-2, 2)
         theta[..., 2:] = np.maximum(theta[..., 2:], 0.01)
     return theta[..., :2] + pixels

@@ -1,0 +1,55 @@
+"""The study of lossy codecs: what it claims, and its notebook."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def study() -> ModuleType:
+    """examples/lossy_codecs.py."""
+    specification = importlib.util.spec_from_file_location("lossy_codecs", ROOT / "examples" / "lossy_codecs.py")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["lossy_codecs"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_localisation_at_one_step_of_noise(study: ModuleType) -> None:
+    points = study.localisation_study(30, (0.0, 1.0, 4.0))
+    for form in study.FORMS:
+        lossless, one, four = (point for point in points if point.form == form)
+        assert 1.0 < lossless.error < 1.1  # of the Cramer-Rao bound
+        assert one.ratio > 1.7 * lossless.ratio
+        assert one.error < 1.05 * lossless.error
+        assert four.error > 1.2 * lossless.error  # the study can see a loss
+
+
+def test_a_fixed_pattern_is_removed_from_stored_movies(study: ModuleType) -> None:
+    lossless, one, two = study.knock_out_study(6, 6, (0.0, 1.0, 2.0))
+    for point in (one, two):
+        assert point.ratio > 2 * lossless.ratio
+        assert point.after == pytest.approx(lossless.after, abs=0.004)
+    assert lossless.after < 0.3 * lossless.before
+
+
+@pytest.mark.slow
+def test_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("STUDY_FRAMES", "10")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = nbformat.read(ROOT / "notebooks" / "lossy_codecs.ipynb", as_version=4)
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "x smaller" in said
+    assert "correlation before" in said
