@@ -45,6 +45,7 @@ _MODULE_OF = {
     "separate_background": "mrczdask.diffraction.background",
     "azimuthal_average": "mrczdask.diffraction.background",
     "sparsify": "mrczdask.diffraction.sparsify",
+    "densify": "mrczdask.diffraction.densify",
     "open_sparse": "mrczdask.io.sparse",
     "write_sparse": "mrczdask.io.sparse_writer",
 }

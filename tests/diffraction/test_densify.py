@@ -1,0 +1,61 @@
+"""Densified frames have the moments of the original's background, and its stored pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+
+import mrczdask as md
+from mrczdask.errors import MrczdaskError
+
+OPTIONS: dict[str, Any] = {"bins": 20, "unit": "pixel"}
+MOMENTS_ALIKE = 0.015
+"""Relative, of mean and variance of the pixels not stored."""
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.2, 1.0, 5.0])
+def test_counts_have_the_moments_of_the_original(mean: float) -> None:
+    frames = np.random.default_rng(7).poisson(mean, (4, 500, 500)).astype(np.uint16)
+    table = md.sparsify(frames, md.Geometry.flat((500, 500)), cutoff_pick=3.0, noise=1.0, **OPTIONS).compute()
+    dense = md.densify(table, seed=5).values
+    shot = np.repeat(np.arange(4), table.n_pixels)
+    free = np.ones(frames.shape, bool)
+    free.reshape(4, -1)[shot, table["index"]] = False
+    np.testing.assert_array_equal(dense[~free], frames[~free])
+    assert dense[free].mean() == pytest.approx(frames[free].mean(), rel=MOMENTS_ALIKE)
+    assert dense[free].var() == pytest.approx(frames[free].var(), rel=MOMENTS_ALIKE)
+    assert dense[free].max() == frames[free].max()
+
+
+def test_chunks_and_selections_change_no_pixel(no_compute: None) -> None:
+    frames = np.random.default_rng(7).poisson(3, (6, 60, 70)).astype(np.uint16)
+    mask = np.zeros((60, 70), bool)
+    mask[5] = True
+    tables = [
+        md.sparsify(
+            da.from_array(frames, chunks=(n, -1, -1)), md.Geometry.flat((60, 70)), mask=mask, dummy=9, **OPTIONS
+        )
+        for n in (1, 4)
+    ]
+    one, other = (md.densify(table) for table in tables)
+    some, unlike = md.densify(tables[0].isel([4, 1])), md.densify(tables[0], seed=1)
+    with dask.config.set(scheduler="sync"):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(some, one[[4, 1]])
+        assert (unlike.values != one.values).mean() > 0.5
+        assert (one.values[:, 5] == 9).all()
+    assert one.dtype == np.uint16
+
+
+def test_bad_input_is_named() -> None:
+    table = md.sparsify(np.ones((1, 60, 70)), md.Geometry.flat((60, 70)), **OPTIONS).compute()
+    with pytest.raises(ValueError, match="background='white'"):
+        md.densify(table, background="white")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed=-1"):
+        md.densify(table, seed=-1)
+    with pytest.raises(MrczdaskError, match="lack radius"):
+        md.densify(table.drop_vars("radius"))
