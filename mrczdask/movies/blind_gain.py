@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.execution.progress import Progress
+from mrczdask.kernels.gain_ratio import in_convention
 from mrczdask.kernels.line_means import LEAST_GAIN
 from mrczdask.kernels.midway import Midway
 from mrczdask.movies import line_gain
@@ -36,8 +37,8 @@ RANKED_DOSE: Final = 40.0
 class Estimate:
     """A gain to divide by and what is known about it; `about` becomes attributes."""
 
-    gain: NDArray[np.float64]
-    uncertainty: NDArray[np.float64]
+    gain: NDArray[np.floating]
+    uncertainty: NDArray[np.floating]
     defect: NDArray[np.bool_]
     about: dict[str, Any]
     limits: tuple[str, ...]
@@ -211,7 +212,7 @@ def _by_means(movies: Movies, groups: list[Group], dose: float, method: str, pro
     more = movies.n_movies * (found.times_to_target - 1)
     about = {
         "expected_r2": found.expected_r2,
-        "movies_to_r2_95": float(max(np.ceil(more - 1e-6), 0)) if np.isfinite(more) else more,
+        "movies_to_r2_95": float(np.ceil(max(more - 1e-6, 0.0))) if np.isfinite(more) else more,
     }
     defect = ~np.isfinite(lines.gain) | (found.gain < LEAST_GAIN)
     return Estimate(found.gain, found.uncertainty, defect, about, tuple(limits))
@@ -228,7 +229,8 @@ def _dataset(
 ) -> xr.Dataset:
     """Gain, uncertainty and mask in the convention asked for."""
     dims = (schema.Y, schema.X)
-    gain, uncertainty = in_convention(estimate, convention, movies.mask)
+    found = (estimate.gain, estimate.uncertainty, estimate.defect, movies.mask)
+    gain, uncertainty = in_convention(*found, convention == "multiply")
     labels = {} if movies.labels is None else movies.labels.coords
     coords = {name: labels[name].variable for name in dims if name in labels}
     inherited = {} if movies.labels is None else movies.labels.attrs
@@ -236,24 +238,10 @@ def _dataset(
     attrs = {**kept, schema.CONVENTION: convention, **about, **estimate.about, "limits": "; ".join(estimate.limits)}
     return xr.Dataset(
         {
-            "gain": (dims, gain.astype(np.float32), {**kept, schema.CONVENTION: convention}),
-            "uncertainty": (dims, uncertainty.astype(np.float32)),
+            "gain": (dims, gain, {**kept, schema.CONVENTION: convention}),
+            "uncertainty": (dims, uncertainty),
             "mask": (dims, estimate.defect),
         },
         coords,
         record(attrs, "estimate_gain", called),
     )
-
-
-def in_convention(
-    estimate: Estimate, convention: str, mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gain and uncertainty to multiply or divide by; mean 1 over good pixels, 1 and NaN in defects."""
-    gain = np.where(estimate.defect, 1.0, estimate.gain)
-    relative = np.where(estimate.defect, np.nan, estimate.uncertainty / gain)
-    if convention == "multiply":
-        gain = 1 / gain
-    good = ~(estimate.defect | mask)
-    gain /= gain[good].mean() if good.any() else 1.0
-    gain[estimate.defect] = 1.0
-    return gain, gain * relative

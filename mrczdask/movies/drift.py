@@ -166,7 +166,8 @@ def summarise(images: Any, reference: Any, bad: NDArray[np.bool_]) -> MovieSumma
     lines = line_means(sums.recorded, bad)
     if not lines.level > 0:
         raise ValueError(f"the mean of a movie is {lines.level:.3g}: subtract the dark reference or the offset first")
-    residual, defect = midway_ratio(sums.recorded, sums.ideal, bad)
+    residual = np.ones(bad.shape, np.float32)
+    defect, _ = midway_ratio(sums.recorded, sums.ideal, bad, residual)
     model = np.nan_to_num(np.multiply.outer(lines.row, lines.column)) * lines.level
     ratio = np.divide(sums.recorded, model, out=np.zeros_like(model), where=model > LEAST_GAIN * lines.level)
     low, high = robust_limits(ratio)

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.execution.progress import Progress
+from mrczdask.kernels.gain_ratio import in_convention
 from mrczdask.kernels.line_means import LEAST_GAIN, MAD_TO_SD, robust_limits
 from mrczdask.kernels.midway import Midway
 from mrczdask.kernels.residual import broken_lines, histogram_spread, spread, structure
 from mrczdask.movies import line_gain
-from mrczdask.movies.blind_gain import RANKED_DOSE, by_midway, in_convention
+from mrczdask.movies.blind_gain import RANKED_DOSE, by_midway
 from mrczdask.movies.ranked_images import Movies, as_movies, electrons_per_frame, electrons_per_image, groups_of
 from mrczdask.provenance import record
 
@@ -169,7 +170,7 @@ def gain_quality(
     sums = line_gain.gather(movies, line_gain.movie_groups(movies), progress, reference)
     lines = line_gain.median_lines(sums)
     outlier = known | estimate.defect | _outliers(sums.pixel_mean, lines)
-    residual, uncertainty = in_convention(estimate, "divide", outlier)
+    residual, uncertainty = in_convention(estimate.gain, estimate.uncertainty, estimate.defect, outlier, False)
     notes = list(estimate.limits)
     report = _report(residual, uncertainty, outlier, lines, movies)
     report.attrs |= _judge(residual, sums.pixel_mean, outlier, report, thresholds or GainThresholds(), notes)
@@ -219,8 +220,8 @@ def _report(
     residual: Any, uncertainty: Any, outlier: NDArray[np.bool_], lines: line_gain.Lines, movies: Movies
 ) -> xr.Dataset:
     found: dict[str, Any] = {
-        "residual": ((schema.Y, schema.X), residual.astype(np.float32), {schema.CONVENTION: "divide"}),
-        "uncertainty": ((schema.Y, schema.X), uncertainty.astype(np.float32)),
+        "residual": ((schema.Y, schema.X), residual, {schema.CONVENTION: "divide"}),
+        "uncertainty": ((schema.Y, schema.X), uncertainty),
         "mask": ((schema.Y, schema.X), outlier),
     }
     for name, dim, profile, error in (

@@ -37,8 +37,8 @@ class MidwaySums(NamedTuple):
 class MidwayGain:
     """A gain to divide by, mean 1 over good pixels; `change` is the root mean square change of each iteration."""
 
-    gain: NDArray[np.float64]
-    uncertainty: NDArray[np.float64]
+    gain: NDArray[np.float32]
+    uncertainty: NDArray[np.floating]
     defect: NDArray[np.bool_]
     change: list[float]
     sigma: tuple[float, float]
@@ -66,13 +66,13 @@ def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.int32 if dtype.kind in "bui" and dtype.itemsize == 1 else np.float64)
 
 
-def midway_ratio(recorded: Any, ideal: Any, mask: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Equation 7: a gain of mean 1 over good pixels, and the pixels without one, whose gain is 1."""
-    gain, defect = np.empty(recorded.shape), np.empty(recorded.shape, np.bool_)
-    n_good = ratio_of_sums(recorded.astype(np.float64), ideal.astype(np.float64), mask, gain, defect)
+def midway_ratio(recorded: Any, ideal: Any, mask: Any, gain: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+    """Equation 7 into `gain`, mean 1 over good pixels; the pixels without one, whose gain is 1, and the change."""
+    defect = np.empty(recorded.shape, np.bool_)
+    n_good, change = ratio_of_sums(recorded, ideal, mask, gain, defect)
     if not n_good:
         raise ValueError("no pixel is good: all are masked or have counted nothing")
-    return gain, defect
+    return defect, float(change)
 
 
 def midway_gain(
@@ -85,16 +85,15 @@ def midway_gain(
     reference: Any = None,
 ) -> MidwayGain:
     """Iterate equation 7 from a gain of 1, on images multiplied by `reference` where there is one."""
-    gain, defect = np.ones(movies.shape), np.zeros(movies.shape, bool)
+    gain, defect = np.ones(movies.shape, np.float32), np.zeros(movies.shape, bool)
     change: list[float] = []
     factor = shared(reference)
     for n in range(MOST_ITERATIONS if iterations == "converge" else int(iterations)):
-        known = None if n == 0 else shared(gain.astype(np.float32))
+        known = None if n == 0 else shared(gain)
         with track(progress, len(groups), f"gain, iteration {n + 1}") as advance:
             sums = _all_sums(movies, groups, (known, how, factor), advance)
-        before = gain
-        gain, defect = midway_ratio(sums.recorded, sums.ideal, movies.mask)
-        change.append(float(np.sqrt(np.mean((gain - before) ** 2))))
+        defect, step = midway_ratio(sums.recorded, sums.ideal, movies.mask, gain)
+        change.append(step)
         if iterations == "converge" and change[-1] < CONVERGED:
             break
     share = 1.0 if how.sequential else 1 - 0.5 ** len(change)
@@ -120,7 +119,7 @@ def _all_sums(
     return total
 
 
-def _uncertainty(gain: Any, recorded: Any, good: Any, share: float) -> NDArray[np.float64]:
+def _uncertainty(gain: Any, recorded: Any, good: Any, share: float) -> NDArray[np.floating]:
     """Standard error: of the means of a row and a column, and the scatter of the pixels about them."""
     by_row, by_column = line_moments(recorded, gain, good)
     n, first, second, _ = by_row.sum(axis=0)

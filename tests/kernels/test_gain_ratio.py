@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrczdask.kernels.gain_ratio import line_moments, ratio_of_sums, relative_error, scatter_about_lines
+from mrczdask.kernels.gain_ratio import in_convention, line_moments, ratio_of_sums, relative_error, scatter_about_lines
 
 
 def images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -16,8 +16,10 @@ def images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_ratio_has_mean_one_over_good_pixels_and_one_in_defects() -> None:
     recorded, ideal, mask = images()
-    gain, defect = np.empty(recorded.shape), np.empty(recorded.shape, bool)
-    n = ratio_of_sums(recorded, ideal, mask, gain, defect)
+    gain, defect = np.ones(recorded.shape), np.empty(recorded.shape, bool)
+    n, change = ratio_of_sums(recorded, ideal, mask, gain, defect)
+    assert change == pytest.approx(np.sqrt(np.mean((gain - 1) ** 2)))
+    assert ratio_of_sums(recorded, ideal, mask, gain, defect) == (n, 0)
     good = ~(defect | mask)
     assert n == good.sum()
     assert gain[good].mean() == pytest.approx(1)
@@ -25,7 +27,22 @@ def test_ratio_has_mean_one_over_good_pixels_and_one_in_defects() -> None:
     assert (gain[defect] == 1).all()
     want = recorded[~defect] / ideal[~defect]
     np.testing.assert_allclose(gain[~defect] / want, gain[~defect][0] / want[0])
-    assert ratio_of_sums(recorded, ideal, np.ones_like(mask), gain, defect) == 0
+    assert ratio_of_sums(recorded, ideal, np.ones_like(mask), gain, defect)[0] == 0
+
+
+def test_conventions_are_reciprocal_and_keep_the_relative_error() -> None:
+    recorded, ideal, mask = images()
+    gain, error = recorded / 20 + 0.1, ideal / 100
+    defect = mask[::-1]
+    divide, multiply = (in_convention(gain, error, defect, mask, factor) for factor in (False, True))
+    good = ~(mask | defect)
+    for values, errors in (divide, multiply):
+        assert values[good].mean() == pytest.approx(1, abs=1e-6)
+        assert (values[defect] == 1).all()
+        assert np.isnan(errors[defect]).all()
+        np.testing.assert_allclose((errors / values)[~defect], (error / gain)[~defect], rtol=1e-6)
+    product = (divide[0] * multiply[0])[~defect]
+    np.testing.assert_allclose(product, product[0], rtol=1e-6)
 
 
 def test_moments_of_lines_are_numpys() -> None:

@@ -208,7 +208,7 @@ def test_runs_on_a_cluster() -> None:
     forms: dict[str, dict[str, Any]] = {"sme": {"iterations": 2, "sigma": 0}, "hybrid": {}}
     want = {method: md.estimate_gain(session, method=method, **options) for method, options in forms.items()}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         for method, options in forms.items():
