@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.delayed import delayed
+from fsspec.core import url_to_fs
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.codecs import BloscCodec
 
@@ -144,6 +145,64 @@ def open_archive(
     root = zarr.open_group(store, mode="r", use_consolidated=False, **options)
     paths = ["/", *(f"/{path}" for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
     return xr.DataTree.from_dict({path: _open_group(store, path.strip("/") or None, options) for path in paths})
+
+
+def create_arrays(
+    templates: xr.Dataset,
+    url: str,
+    group: str,
+    *,
+    inner: Mapping[str, tuple[int, ...]],
+    codec: ArchiveCodec | Any = "zstd",
+    storage_options: Mapping[str, Any] | None = None,
+) -> dict[str, zarr.Array[Any]]:
+    """Create the arrays of a group without their pixels, for tasks that write a shard each.
+
+    Parameters
+    ----------
+    templates : Dataset
+        Lazy arrays of the wanted shape, dtype and chunks, which become shards, and coordinates in memory.
+    url, group
+        Where; what stands in the group is replaced.
+    inner : mapping
+        Chunks inside the shards, by name.
+    codec, storage_options
+        As of `write_archive`.
+    """
+    ds = _with_long_strings(templates)
+    encoding = {
+        name: {"chunks": inner[name], "shards": ds[name].data.chunksize, **_codecs(ds[name], codec)} for name in inner
+    }
+    for variable in ds.variables.values():
+        variable.encoding = {}
+    options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
+    ds.to_zarr(
+        url, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
+    )
+    return open_arrays(url, group, list(inner), storage_options)
+
+
+def open_arrays(
+    url: str, group: str, names: Sequence[str], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, zarr.Array[Any]]:
+    """The arrays of a group, to be read and written."""
+    options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
+    root = zarr.open_group(url, path=group, mode="r+", use_consolidated=False, **options)
+    return {name: _array(root, name) for name in names}
+
+
+def add_coords(coords: xr.Dataset, url: str, group: str, options: Mapping[str, Any]) -> None:
+    """Write coordinates into a group that lacks them."""
+    ds = _with_long_strings(coords)
+    for variable in ds.variables.values():
+        variable.encoding = {}
+    ds.to_zarr(url, group=group, mode="a", zarr_format=3, consolidated=False, **options)
+
+
+def holds_data(url: str, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Whether there is anything at the place of an archive."""
+    fs, path = url_to_fs(url, **dict(storage_options or {}))
+    return bool(fs.exists(path) and (not fs.isdir(path) or fs.ls(path)))
 
 
 def _as_dataset(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:

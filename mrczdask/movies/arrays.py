@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskWarning
-from mrczdask.execution.schedulers import current_client
+from mrczdask.execution.shared import shared
 
 Movie = TypeVar("Movie", xr.DataArray, xr.Dataset, NDArray[Any], da.Array)
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 _PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
-SCATTERED_BYTES: Final = 4 << 20
-"""A parameter larger than this goes to the workers once, not with the graph."""
 
 
 def on_images(obj: Movie, verb: Callable[[xr.DataArray], xr.DataArray]) -> Movie:
@@ -66,10 +64,9 @@ def one_chunk(values: NDArray[Any] | da.Array) -> da.Array:
     """A parameter as a Dask array of one chunk over y and x, sent to the workers once where it is large."""
     if isinstance(values, da.Array):
         return values.rechunk({values.ndim - 2: -1, values.ndim - 1: -1})
-    client = current_client() if values.nbytes > SCATTERED_BYTES else None
-    if client is not None:
-        future = client.scatter(values, hash=True)
-        return da.from_delayed(future, values.shape, values.dtype, meta=np.empty((0,) * values.ndim, values.dtype))
+    sent = shared(values)
+    if sent is not values:
+        return da.from_delayed(sent, values.shape, values.dtype, meta=np.empty((0,) * values.ndim, values.dtype))
     return da.from_array(values, chunks=-1, name=f"parameter-{tokenize(values)}")
 
 

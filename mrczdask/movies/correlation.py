@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.kernels.correlation import add_standardised
 from mrczdask.movies.arrays import whole_images
 from mrczdask.movies.gain import MASK
 from mrczdask.provenance import record
@@ -103,13 +104,9 @@ def _correlation(images: xr.DataArray) -> xr.DataArray:
 def _standard_sum(block: NDArray[Any], good: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """Sum of the standardised frames of a block, NaN in bad pixels."""
     total = np.zeros((*block.shape[:-3], 1, *block.shape[-2:]))
-    where: Any = True if good is None else good
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for k in range(block.shape[-3] if block.size else 0):
-            frame = block[..., k, :, :].astype(np.float64)
-            frame -= frame.mean(axis=(-2, -1), keepdims=True, where=where)
-            frame /= np.sqrt(np.mean(frame * frame, axis=(-2, -1), keepdims=True, where=where))
-            total[..., 0, :, :] += frame
-    if good is not None:
-        total[..., 0, :, :][~np.broadcast_to(good, block.shape[:-3] + block.shape[-2:])] = np.nan
+    masks = None if good is None else np.broadcast_to(~good, block.shape[:-3] + block.shape[-2:])
+    for lead in np.ndindex(block.shape[:-3]):
+        add_standardised(block[lead], total[lead][0], None if masks is None else masks[lead])
+    if masks is not None:
+        total[..., 0, :, :][masks] = np.nan
     return total

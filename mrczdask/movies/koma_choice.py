@@ -71,17 +71,26 @@ def find_high_contrast(sums: xr.DataArray) -> xr.Dataset:
         meta=np.empty((0, 0)),
         concatenate=True,
     )
-    contrast = np.asarray(per_movie)
-    median = np.median(contrast, axis=0)
-    spread = _MAD * np.median(np.abs(contrast - median), axis=0)
-    limit = median + np.maximum.reduce([DEVIATIONS * spread, median / 2, np.full_like(median, LEAST_CONTRAST)])
-    high = (contrast > limit).any(axis=1)
+    contrasts = np.asarray(per_movie)
+    high, limit = stands_out(contrasts)
     names = stack[schema.MOVIE].values.astype(str)
     return xr.Dataset(
-        {"contrast": ((schema.MOVIE, "box"), contrast), "high_contrast": (schema.MOVIE, high), "limit": ("box", limit)},
+        {
+            "contrast": ((schema.MOVIE, "box"), contrasts),
+            "high_contrast": (schema.MOVIE, high),
+            "limit": ("box", limit),
+        },
         {schema.MOVIE: stack[schema.MOVIE].values, "box": ("box", list(SCALES), {"units": "pixel"})},
         {"names": names[high].tolist()},
     )
+
+
+def stands_out(contrasts: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which movies (movie, box) stand out in contrast, and the limit at each scale."""
+    median = np.median(contrasts, axis=0)
+    spread = _MAD * np.median(np.abs(contrasts - median), axis=0)
+    limit = median + np.maximum.reduce([DEVIATIONS * spread, median / 2, np.full_like(median, LEAST_CONTRAST)])
+    return (contrasts > limit).any(axis=1), limit
 
 
 def _stack(sums: xr.DataArray, verb: str) -> xr.DataArray:

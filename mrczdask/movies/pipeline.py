@@ -1,0 +1,302 @@
+"""All corrections of a session in their order, in three passes that can be interrupted and resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from mrczdask import provenance, schema
+from mrczdask.errors import ResumeError
+from mrczdask.execution.progress import Progress
+from mrczdask.execution.resume import Journal, Region, check_plan, digest, run_resumable
+from mrczdask.execution.shared import shared
+from mrczdask.io.archive import holds_data, open_archive
+from mrczdask.io.journal import StoreJournal
+from mrczdask.kernels.window import Window, knock_out_windows
+from mrczdask.movies.koma import Method
+from mrczdask.movies.koma_choice import SCALES, stands_out
+from mrczdask.movies.pipeline_inputs import (
+    Dtype,
+    References,
+    checked_exponents,
+    checked_session,
+    each_movie,
+    fingerprints,
+    read_references,
+)
+from mrczdask.movies.pipeline_steps import REPORT, Alone, Background, Unread, correct_movie, make_windows, sum_movie
+from mrczdask.movies.pipeline_store import GROUP, MOVIES, SUMS, WINDOWS, Layout
+
+FORMAT: Final = 1
+"""Changes when the numbers in an archive would: an old one is then not gone on with."""
+
+
+def process_session(
+    session: xr.Dataset | xr.DataArray,
+    url: str | os.PathLike[str],
+    *,
+    gain: xr.DataArray | NDArray[Any] | None = None,
+    dark: xr.DataArray | NDArray[Any] | None = None,
+    dose_rate: ArrayLike | xr.DataArray | None = None,
+    gamma: ArrayLike | xr.DataArray | None = None,
+    orientation: str | xr.Dataset | None = None,
+    outliers: Literal["fdr", "cdf"] | None = "fdr",
+    mask: xr.DataArray | NDArray[Any] | None = None,
+    koma: int | None = 12,
+    method: Method = "wiener",
+    exclude: Literal["auto"] | list[str] | None = "auto",
+    dtype: Dtype = "float32",
+    codec: Any = "auto",
+    resume: bool = True,
+    progress: Progress = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataTree:
+    """Correct a session by gain, outliers and KOMA, and write it as a Zarr archive.
+
+    Parameters
+    ----------
+    session : Dataset or DataArray
+        (movie, frame, y, x), best straight from `open_session`.
+    url : str or path
+        The archive.
+    gain : DataArray or array, optional
+        Gain reference (y, x).
+    dark : DataArray or array, optional
+        Dark counts of a frame (y, x).
+    dose_rate : float, array or DataArray, optional
+        Electrons per pixel and second, one for all or one a movie: the gain is raised to ``gamma(dose_rate)``.
+    gamma : float, array or DataArray, optional
+        The exponent itself.
+    orientation : str or Dataset, optional
+        Of the gain, as of `apply_gain`.
+    outliers : {"fdr", "cdf"} or None
+        How outlier pixels are found, as of `find_outliers`; None: only those of `mask` and of the gain are filled.
+    mask : DataArray or array of bool, optional
+        Pixels known to be bad (y, x).
+    koma : int or None
+        Radius of the knock-out moving average; None: none.
+    method : {"wiener", "plain"}
+        As of `koma`.
+    exclude : "auto", names of movies or None
+        Movies left out of the windows; "auto": those of `find_high_contrast`.
+    dtype : {"float32", "float16", "float64"}
+        Of the corrected movies.
+    codec : "auto", "zstd", "none" or Zarr codec
+        As of `write_archive`; "auto" is "zstd" with shuffled bits, the best for noise in float32.
+    resume : bool
+        Go on with what is in the archive. Movies that changed since, or were added, and those whose windows they are
+        in, are done again. False: begin anew.
+    progress : None, True or callable
+        True shows a bar for each pass; a callable gets (done, total, label).
+    storage_options : mapping, optional
+        For the fsspec file system.
+
+    Returns
+    -------
+    xarray.DataTree
+        The archive, opened: `movies/images` (movie, frame, y, x) and `movies/correlation_after`; `derived/sums` with
+        `sums` (int64), `corrected` sums, `defect_kind`, for "cdf" `weight`, and `report` (movie, number): hot and
+        dead pixels, thresholds, contrast, correlation of the raw frames; `derived/windows` with the `reference` of each
+        movie.
+
+    Raises
+    ------
+    ValueError
+        A parameter or reference does not fit, or there are too few movies; before any pixel is read.
+    ResumeError
+        The archive was begun with other parameters, which are named, or is not one of this verb.
+
+    Notes
+    -----
+    Three passes, each restartable region by region: sums of movies, their outliers and corrected sums; windows, by
+    bands of rows; correction of the frames, which are read a second time. The numbers are those of `apply_gain`,
+    `find_outliers`, `fill_outliers` and `koma` in this order. Memory does not depend on the number of movies.
+
+    References
+    ----------
+    McLeod et al., MRCZ, sections 4 and 5.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> bad, pattern = md.simulate.Defects(hot_fraction=0.005), md.simulate.Pattern(pixel_sd=0.3)
+    >>> session, _ = md.simulate.session(9, (8, 64, 64), dose=2, defects=bad, pattern=pattern)
+    >>> done = md.process_session(session, "corrected.zarr", koma=4)
+    >>> done["movies"].images.dtype, dict(done["movies"].images.sizes)
+    (dtype('float32'), {'movie': 9, 'frame': 8, 'y': 64, 'x': 64})
+    >>> before = done["derived/sums"].report.sel(number="correlation_before")
+    >>> bool((done["movies"].correlation_after < before).all())
+    True
+    """
+    images = session[schema.IMAGES] if isinstance(session, xr.Dataset) else session
+    task = _Task(
+        images=checked_session(images, koma, method, outliers, dtype),
+        url=os.fspath(url),
+        options=dict(storage_options or {}),
+        outliers=outliers,
+        radius=koma,
+        method=method,
+        exclude=exclude,
+        dtype=str(np.dtype(dtype)),
+        codec="zstd" if codec == "auto" else codec,
+        references=read_references(images, gain, dark, mask, orientation),
+        exponents=checked_exponents(images, dose_rate, gamma),
+    )
+    task.prepare(resume=resume)
+    task.run(progress)
+    return _opened(task)
+
+
+def _opened(task: _Task) -> xr.DataTree:
+    tree = open_archive(task.url, storage_options=task.options or None)
+    assert isinstance(tree, xr.DataTree)
+    return tree
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A session to be processed: what is done, and where it is stored."""
+
+    images: xr.DataArray
+    url: str
+    options: dict[str, Any]
+    outliers: str | None
+    radius: int | None
+    method: str
+    exclude: Literal["auto"] | list[str] | None
+    dtype: str
+    codec: Any
+    references: References
+    exponents: list[float]
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Inside the folder of an array: readers of the archive do not look there for nodes."""
+        return StoreJournal(f"{self.url}/{MOVIES}/{schema.IMAGES}/.journal", self.options)
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What must be the same to go on."""
+        given = self.references
+        codec = self.codec if isinstance(self.codec, str) else str(self.codec.to_dict())
+        return {
+            "verb": "process_session",
+            "format": FORMAT,
+            "shape": list(self.images.shape[1:]),
+            "raw_dtype": str(self.images.dtype),
+            **{name: None if v is None else digest(v) for name, v in vars(given).items()},
+            "outliers": self.outliers,
+            "koma": self.radius,
+            "method": self.method,
+            "exclude": self.exclude,
+            "dtype": self.dtype,
+            "codec": codec,
+        }
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the archive is cut."""
+        step = self.images.data.chunks[1][0]
+        return Layout(self.url, self.options, self.images.shape, step, self.radius, self.outliers == "cdf")
+
+    def prepare(self, *, resume: bool) -> None:
+        """Check the archive against the plan, or create it."""
+        stored, names = self.journal.read("plan.json"), {"names": self.names}
+        if stored is not None and resume:
+            check_plan(stored, self.plan, self.url)
+            if self.journal.read("names.json") != names:
+                self.layout.resize(self.images)
+                self.journal.write("names.json", names)
+            return
+        if resume and holds_data(self.url, self.options):
+            raise ResumeError(f"{self.url}: holds data and no plan of process_session: resume=False replaces it")
+        given = {name: value for name, value in vars(self.references).items() if value is not None}
+        called = {"outliers": self.outliers, "koma": self.radius, "method": self.method, **given}
+        attrs = provenance.record(self.images.attrs, "process_session", called)
+        self.layout.create(self.images, attrs, self.dtype, self.codec)
+        self.journal.write("names.json", names)
+        self.journal.write("plan.json", self.plan)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the movies."""
+        return [str(name) for name in self.images[schema.MOVIE].values]
+
+    def run(self, progress: Progress) -> None:
+        """The three passes."""
+        stamps = fingerprints(self.images)
+        inputs = [digest(*parts) for parts in zip(self.names, stamps, self.exponents, strict=True)]
+        given = self.references
+        references = tuple(shared(value) for value in (given.gain, given.dark, given.bad))
+        first = self.layout.arrays(SUMS)
+        movies = [Unread(movie) for movie in each_movie(self.images)]
+        per_electron = float(self.images.attrs.get(schema.COUNTS_PER_ELECTRON, 1.0))
+        alone = [Alone(exponent, self.outliers, per_electron) for exponent in self.exponents]
+        passes = 3 if self.radius else 2
+        regions = [
+            Region(f"sums/{k}", inputs[k], sum_movie, (movie, k, alone[k], *references, first))
+            for k, movie in enumerate(movies)
+        ]
+        run_resumable(regions, self.journal, progress=progress, label=f"1/{passes} sums and outliers")
+        backgrounds, made, arrays = self._windows(inputs, first, progress) if self.radius else ([None], inputs, {})
+        arrays |= {name: array for name, array in first.items() if name in ("defect_kind", "weight")}
+        arrays |= self.layout.arrays(MOVIES)
+        regions = [
+            Region(
+                f"movies/{k}",
+                made[k],
+                correct_movie,
+                (movie, k, alone[k], backgrounds[k % len(backgrounds)], *references, arrays),
+            )
+            for k, movie in enumerate(movies)
+        ]
+        run_resumable(regions, self.journal, progress=progress, label=f"{passes}/{passes} correction")
+
+    def _windows(
+        self, inputs: list[str], first: dict[str, Any], progress: Progress
+    ) -> tuple[list[Background | None], list[str], dict[str, Any]]:
+        """Second pass: the backgrounds of the movies, what went into each of them, and where they are stored."""
+        assert self.radius is not None
+        report = np.asarray(first["report"][:])
+        accepted = ~self._excluded(report)
+        if accepted.sum() < 2:
+            raise ValueError(f"process_session: {int(accepted.sum())} movies are left to average: exclude fewer")
+        places = np.flatnonzero(accepted).tolist()
+        windows = knock_out_windows(2 * self.radius, accepted)
+        arrays: dict[str, Any] = dict(self.layout.arrays(WINDOWS))
+        regions = [
+            Region(
+                f"windows/{k}",
+                digest(inputs, places),
+                make_windows,
+                (rows, windows, places, GROUP, first["corrected"], arrays["reference"]),
+            )
+            for k, rows in enumerate(self.layout.bands)
+        ]
+        run_resumable(regions, self.journal, progress=progress, label="2/3 windows")
+        variances = report[:, REPORT.index("variance")]
+        members = [_members(window, places) for window in windows]
+        plain = self.method == "plain"
+        found: list[Background | None] = [Background(float(variances[m].mean()), len(m), plain) for m in members]
+        made = [digest(inputs[k], [inputs[i] for i in m]) for k, m in enumerate(members)]
+        return found, made, arrays
+
+    def _excluded(self, report: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if self.exclude == "auto":
+            contrasts = report[:, [REPORT.index(f"contrast_{box}") for box in SCALES]]
+            return stands_out(contrasts)[0]
+        unknown = sorted(set(self.exclude or []) - set(self.names))
+        if unknown:
+            raise ValueError(f"process_session: exclude names {unknown[0]}, which is not among the movies")
+        return np.isin(self.names, list(self.exclude or []))
+
+
+def _members(window: Window, places: list[int]) -> list[int]:
+    return [places[rank] for rank in range(window.start, window.stop) if rank != window.own]

@@ -1,0 +1,182 @@
+"""The three passes of `process_session`, each on what is stored: tasks that read, compute and write one region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.execution.resume import compute_here
+from mrczdask.kernels import fill, normalise
+from mrczdask.kernels.background import moments, subtract, wiener_share
+from mrczdask.kernels.correlation import add_standardised, mean_correlation
+from mrczdask.kernels.outliers import DEAD, HOT, Outliers, find_by_cdf, find_by_fdr
+from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
+from mrczdask.movies.koma_choice import SCALES, contrast
+from mrczdask.movies.sums import sum_dtype
+
+FDR_Q: Final = 0.05
+CDF_K: Final = 6.0
+CDF_RHO: Final = 0.95
+REPORT: Final = (
+    "level",
+    "n_hot",
+    "n_dead",
+    "threshold_hot",
+    "threshold_dark",
+    "variance",
+    *(f"contrast_{box}" for box in SCALES),
+    "correlation_before",
+)
+"""What the first pass reports of a movie: electrons per pixel, pixels, standard deviations, counts^2, relative, R."""
+
+
+class Unread:
+    """A movie (frame, y, x) that a task reads itself: no dataclass, in which Dask would find and compute it before."""
+
+    def __init__(self, pixels: da.Array):
+        self.pixels = pixels
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """First frame and pixels of each chunk of whole frames."""
+        first = 0
+        for count in self.pixels.chunks[0]:
+            yield first, compute_here(self.pixels[first : first + count])
+            first += count
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What is done to a movie without the others."""
+
+    exponent: float
+    outliers: str | None
+    per_electron: float
+
+    def factor(self, gain: NDArray[np.float32] | None, size: tuple[int, ...]) -> NDArray[np.float32]:
+        """The factor of every pixel."""
+        if gain is None:
+            return np.ones(size, np.float32)
+        return gain if self.exponent == 1 else np.power(gain, np.float32(self.exponent))
+
+    def find(self, image: NDArray[np.float64], bad: NDArray[np.bool_] | None) -> Outliers | None:
+        """Outliers of a corrected sum."""
+        electrons = image / self.per_electron if self.per_electron != 1 else image
+        if self.outliers is None:
+            return None
+        if self.outliers == "fdr":
+            return find_by_fdr(electrons, FDR_Q, bad)
+        return find_by_cdf(electrons, CDF_K, CDF_RHO, bad)
+
+
+def sum_movie(
+    movie: Unread,
+    place: int,
+    alone: Alone,
+    gain: NDArray[np.float32] | None,
+    dark: NDArray[np.float32] | None,
+    known: NDArray[np.bool_] | None,
+    arrays: dict[str, Any],
+) -> None:
+    """First pass: sum a movie, find its outliers, fill them in the sum, and store all of it."""
+    total, frames, correlation = _sum(movie)
+    corrected = np.empty((1, *total.shape))
+    shadow = None if dark is None else dark * np.float64(frames)
+    normalise.correct(total[None], alone.factor(gain, total.shape), shadow, corrected)
+    found = alone.find(corrected[0], known)
+    kind = np.zeros(total.shape, np.uint8) if found is None else found.kind
+    weight = None if found is None else found.weight
+    if known is not None:
+        kind[known] = DEAD
+        weight = None if weight is None else np.where(known, np.float32(0), weight)
+    filled = np.empty_like(corrected)
+    fill.fill(corrected, fill.make_plan(kind > 0, weight), filled)
+    arrays["sums"][place] = total
+    arrays["corrected"][place] = filled[0]
+    arrays["defect_kind"][place] = kind
+    if "weight" in arrays and weight is not None:
+        arrays["weight"][place] = weight
+    hot, dark_at = (np.nan, np.nan) if found is None else (found.threshold_hot, found.threshold_dark)
+    counts = np.bincount(kind.ravel(), minlength=3)
+    electrons = filled[0] / alone.per_electron
+    numbers = [float(electrons.mean()), counts[HOT], counts[DEAD], hot, dark_at, moments(filled[0], known).variance]
+    arrays["report"][place] = np.array([*numbers, *(contrast(electrons, box) for box in SCALES), correlation])
+
+
+def _sum(movie: Unread) -> tuple[NDArray[Any], int, float]:
+    """Sum of the frames, their number and their mean correlation, in one pass."""
+    size = movie.pixels.shape[1:]
+    total, standard = np.zeros(size, sum_dtype(movie.pixels.dtype)), np.zeros(size)
+    frames = 0
+    for _, block in movie.blocks():
+        total += block.sum(axis=0, dtype=total.dtype)
+        add_standardised(block, standard)
+        frames += len(block)
+    return total, frames, mean_correlation(standard, frames)
+
+
+def make_windows(
+    rows: slice, windows: Sequence[Window], places: Sequence[int], group: int, corrected: Any, reference: Any
+) -> None:
+    """Second pass: the means of the windows in a band of rows, moving from movie to movie."""
+    unit = unit_of(corrected.dtype)
+    held: dict[int, NDArray[np.int64]] = {}
+
+    def image(rank: int) -> NDArray[np.int64]:
+        if rank not in held:
+            held[rank] = fixed(corrected[places[rank], rows])
+        return held[rank]
+
+    moving = MovingSum(image)
+    for first in range(0, len(windows), group):
+        means = []
+        for window in windows[first : first + group]:
+            means.append((moving.without(window) * (unit / window.size)).astype(np.float32))
+            for rank in [rank for rank in held if rank < window.start - 1]:
+                del held[rank]
+        reference[first : first + len(means), rows] = np.stack(means)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is subtracted from a movie: where its reference is stored, and the spread of the sums in it."""
+
+    single: float
+    size: int
+    plain: bool
+
+
+def correct_movie(
+    movie: Unread,
+    place: int,
+    alone: Alone,
+    background: Background | None,
+    gain: NDArray[np.float32] | None,
+    dark: NDArray[np.float32] | None,
+    known: NDArray[np.bool_] | None,
+    arrays: dict[str, Any],
+) -> None:
+    """Third pass: read a movie again, and store it corrected."""
+    kind = arrays["defect_kind"][place]
+    weight = arrays["weight"][place] if "weight" in arrays else None
+    plan = fill.make_plan(kind > 0, weight)
+    factor = alone.factor(gain, kind.shape)
+    frames = movie.pixels.shape[0]
+    reference, level, share = np.zeros((0, 0), np.float32), 0.0, 0.0
+    if background is not None:
+        reference = arrays["reference"][place]
+        level, variance = moments(reference, known)
+        share = 1.0 if background.plain else wiener_share(variance, background.single, background.size)
+    standard = np.zeros(kind.shape)
+    for first, block in movie.blocks():
+        gained, filled = np.empty(block.shape, np.float32), np.empty(block.shape, np.float32)
+        normalise.correct(block, factor, dark, gained)
+        fill.fill(gained, plan, filled)
+        subtract(filled, reference, level, share / frames, gained)
+        arrays["images"][place, first : first + len(block)] = gained.astype(arrays["images"].dtype, copy=False)
+        add_standardised(gained, standard, known)
+    arrays["correlation_after"][place] = mean_correlation(standard, frames, known)

@@ -1,0 +1,106 @@
+"""The archive of `process_session`: its groups, arrays and chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from mrczdask import schema
+from mrczdask.io.archive import add_coords, create_arrays, open_arrays
+from mrczdask.movies.pipeline_steps import REPORT
+from mrczdask.movies.sums import sum_dtype
+
+SUMS, WINDOWS, MOVIES = "derived/sums", "derived/windows", "movies"
+"""Groups."""
+BAND_BYTES: Final = 64 << 20
+"""Sums that a task of the second pass may hold."""
+GROUP: Final = 16
+"""Movies whose windows are stored in one shard."""
+_IMAGE: Final = (schema.MOVIE, schema.Y, schema.X)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which arrays there are, and how they are cut."""
+
+    url: str
+    options: Mapping[str, Any]
+    shape: tuple[int, ...]
+    step: int
+    radius: int | None
+    weighted: bool
+
+    @property
+    def bands(self) -> list[slice]:
+        """Bands of rows of the second pass; their height is that of the chunks of the sums."""
+        ny, nx = self.shape[-2:]
+        held = (2 * (self.radius or 0) + 2 + GROUP) * nx * 8
+        rows = max(min(BAND_BYTES // held, -(-ny // 4)), 1)
+        return [slice(first, min(first + rows, ny)) for first in range(0, ny, rows)]
+
+    def arrays(self, group: str) -> dict[str, zarr.Array[Any]]:
+        """The arrays of a group, to be read and written."""
+        return open_arrays(self.url, group, list(self._inner(group)), self.options or None)
+
+    def _inner(self, group: str) -> dict[str, tuple[int, ...]]:
+        """Chunks by name: bands of rows of what the second pass reads, frames of movies."""
+        ny, nx = self.shape[-2:]
+        band = (1, self.bands[0].stop, nx)
+        if group == SUMS:
+            images = ["sums", "corrected", "defect_kind", *(["weight"] if self.weighted else [])]
+            return {**dict.fromkeys(images, band), "report": (1, len(REPORT))}
+        if group == WINDOWS:
+            return {"reference": band}
+        return {schema.IMAGES: (1, 1, ny, nx), "correlation_after": (1,)}
+
+    def create(self, images: xr.DataArray, attrs: Mapping[str, Any], dtype: str, codec: Any) -> None:
+        """Create the arrays, without pixels."""
+        n, _, ny, nx = self.shape
+        shard = (1, self.bands[0].stop * len(self.bands), nx)
+        dtypes = {
+            "sums": sum_dtype(images.dtype),
+            "corrected": np.float64,
+            "defect_kind": np.uint8,
+            "weight": np.float32,
+        }
+        along = {name: c for name, c in images.coords.items() if c.dims == (schema.MOVIE,)}
+        first = {
+            name: _template(_IMAGE, (n, ny, nx), dtypes[name], shard) for name in self._inner(SUMS) if name in dtypes
+        }
+        first["report"] = _template((schema.MOVIE, "number"), (n, len(REPORT)), np.float64, (1, len(REPORT)))
+        self._create(SUMS, xr.Dataset(first, {**along, "number": list(REPORT)}), "zstd")
+        if self.radius:
+            reference = _template(_IMAGE, (n, ny, nx), np.float32, (GROUP, self.bands[0].stop, nx))
+            self._create(WINDOWS, xr.Dataset({"reference": reference}, along), "zstd")
+        out = _template(schema.SESSION_DIMS, self.shape, dtype, (1, self.step, ny, nx))
+        out.attrs = dict(attrs)
+        after = _template((schema.MOVIE,), (n,), np.float64, (1,))
+        self._create(MOVIES, xr.Dataset({schema.IMAGES: out, "correlation_after": after}, images.coords), codec)
+
+    def _create(self, group: str, templates: xr.Dataset, codec: Any) -> None:
+        options = self.options or None
+        create_arrays(templates, self.url, group, inner=self._inner(group), codec=codec, storage_options=options)
+
+    def resize(self, images: xr.DataArray) -> None:
+        """Make room for another number of movies, and put in their coordinates."""
+        options: dict[str, Any] = {"storage_options": dict(self.options)} if self.options else {}
+        along = {name: c for name, c in images.coords.items() if schema.MOVIE in c.dims}
+        for group in (SUMS, *([WINDOWS] if self.radius else []), MOVIES):
+            for array in self.arrays(group).values():
+                array.resize((len(images), *array.shape[1:]))
+            node = zarr.open_group(self.url, path=group, mode="r+", use_consolidated=False, **options)
+            for name in along:
+                if str(name) in node:
+                    del node[str(name)]
+            coords = xr.Dataset(coords=along if group == MOVIES else {k: c for k, c in along.items() if c.ndim == 1})
+            add_coords(coords, self.url, group, options)
+
+
+def _template(dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, shard: tuple[int, ...]) -> xr.Variable:
+    return xr.Variable(dims, da.zeros(shape, dtype=dtype, chunks=shard))
