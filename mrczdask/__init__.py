@@ -18,6 +18,8 @@ _MODULE_OF = {
     "write_mrcz": "mrczdask.io.mrcz_writer",
     "open_gain": "mrczdask.io.gain",
     "write_gain": "mrczdask.io.gain",
+    "open_defects": "mrczdask.io.defects",
+    "write_defects": "mrczdask.io.defects",
     "frame_index": "mrczdask.io.index",
     "validate": "mrczdask.io.validate",
     "write_archive": "mrczdask.io.archive",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.kernels import normalise
+from mrczdask.kernels.orientation import oriented
 from mrczdask.movies.arrays import (
     Movie,
     as_session,
@@ -26,7 +27,7 @@ from mrczdask.movies.arrays import (
 )
 from mrczdask.movies.gamma import flattest_exponent
 from mrczdask.movies.gamma import gamma as gamma_of_rate
-from mrczdask.movies.orientation import CONVENTIONS, explain_size, oriented, rescaled
+from mrczdask.movies.orientation import CONVENTIONS, explain_size, rescaled
 from mrczdask.movies.sums import sum_frames
 from mrczdask.provenance import record
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -12,19 +11,10 @@ from scipy.ndimage import uniform_filter
 
 from mrczdask import schema
 from mrczdask.kernels.normalise import usable_gain
+from mrczdask.kernels.orientation import ORIENTATIONS as ORIENTATIONS
+from mrczdask.kernels.orientation import oriented as oriented
 from mrczdask.movies.sums import sum_frames
 
-ORIENTATIONS: Final[Mapping[str, tuple[int, bool]]] = {
-    "as stored": (0, False),
-    "rot90": (1, False),
-    "rot180": (2, False),
-    "rot270": (3, False),
-    "flip y": (0, True),
-    "flip y, rot90": (1, True),
-    "flip y, rot180": (2, True),
-    "flip y, rot270": (3, True),
-}
-"""Quarter turns from y to x as of numpy.rot90 (counter-clockwise where y points down), after a flip of y or without."""
 CONVENTIONS: Final = ("multiply", "divide")
 SCALES: Final = (2, 4, 8)
 HIGH_PASS: Final = 15
@@ -33,14 +23,6 @@ CLIP: Final = 5.0
 """Standard deviations at which pixels are clipped: a few hot ones would decide the correlation."""
 DECISIVE: Final = 5.0
 """Standard deviations of a correlation by which the best hypothesis must lead."""
-
-
-def oriented(image: Any, orientation: str) -> Any:
-    """The image turned and flipped."""
-    if orientation not in ORIENTATIONS:
-        raise ValueError(f"orientation={orientation!r}: give one of {', '.join(map(repr, ORIENTATIONS))}")
-    turns, flip = ORIENTATIONS[orientation]
-    return np.rot90(image[..., ::-1, :] if flip else image, turns, axes=(-2, -1))
 
 
 def scale_between(gain: tuple[int, int], images: tuple[int, int]) -> int | None:

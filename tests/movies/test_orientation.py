@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mrczdask as md
-from mrczdask.movies.orientation import ORIENTATIONS, oriented
+from mrczdask.kernels.orientation import ORIENTATIONS, oriented
 
 SHAPE = (5, 384, 384)
 RAW, TRUTH = md.simulate.movie(SHAPE, dose=1, gain=md.simulate.Gain(pixel_sd=0.015), seed=2)
