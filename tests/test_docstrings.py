@@ -34,7 +34,7 @@ def public_names() -> Iterator[str]:
     for name in mrczdask.__all__:
         value = getattr(mrczdask, name)
         if inspect.ismodule(value):
-            yield from (f"{value.__name__}.{inner}" for inner in value.__all__)
+            yield from (f"{value.__name__}.{inner}" for inner in value.__all__ if callable(getattr(value, inner)))
         elif callable(value):
             yield f"{value.__module__}.{name}"
 
