@@ -177,12 +177,9 @@ def _size_faults(source: str, tree: ast.AST) -> Iterator[Fault]:
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Count the lines of a function from `def` to its end, less its docstring."""
-    total = (function.end_lineno or function.lineno) - function.lineno + 1
-    first = function.body[0]
-    if ast.get_docstring(function, clean=False) is not None:
-        total -= (first.end_lineno or first.lineno) - first.lineno + 1
-    return total
+    """Count the lines of the body of a function, less its docstring: parameters one a line are no logic."""
+    body = function.body[ast.get_docstring(function, clean=False) is not None :]
+    return (function.end_lineno or function.lineno) - body[0].lineno + 1 if body else 0
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:

@@ -63,8 +63,12 @@ BROKEN = {
     "dask settings": ("mrczdask.io.x", "dask.config.set(scheduler='sync')", "changes the whole process"),
     "global generator": ("mrczdask.simulate.x", "np.random.poisson(1.0)", "global generator"),
     "long module": ("mrczdask.io.x", "x = 1\n" * (MODULE_LINES + 1), "401 lines"),
-    "long function": ("mrczdask.io.x", "def f():\n" + "    x = 1\n" * FUNCTION_LINES, "`f` has 51 lines"),
-    "long method": ("mrczdask.io.x", "class A:\n  def f(self):\n" + "    x = 1\n" * FUNCTION_LINES, "has 51 lines"),
+    "long function": ("mrczdask.io.x", "def f():\n" + "    x = 1\n" * (FUNCTION_LINES + 1), "`f` has 51 lines"),
+    "long method": (
+        "mrczdask.io.x",
+        "class A:\n  def f(self):\n" + "    x = 1\n" * (FUNCTION_LINES + 1),
+        "has 51 lines",
+    ),
 }
 
 

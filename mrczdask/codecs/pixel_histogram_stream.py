@@ -26,6 +26,7 @@ from mrczdask.codecs.container import (
 from mrczdask.errors import CodecError
 from mrczdask.kernels import rans
 from mrczdask.kernels.bits import DIRECT_BITS, read_varints, token_bases, write_varints
+from mrczdask.kernels.class_tables import DIRECT, choose_kind, complete_table, read_classes, write_classes
 from mrczdask.kernels.histogram_classes import (
     MAX_BINS,
     MAX_CLASSES,
@@ -34,18 +35,7 @@ from mrczdask.kernels.histogram_classes import (
     pixel_sums,
     token_histograms,
 )
-from mrczdask.kernels.pixel_symbols import (
-    DIRECT,
-    apply_patches,
-    choose_kind,
-    complete_table,
-    order_by_class,
-    pixels_of,
-    read_classes,
-    runs_of,
-    symbolise,
-    write_classes,
-)
+from mrczdask.kernels.pixel_symbols import apply_patches, order_by_class, pixels_of, runs_of, symbolise
 
 MAGIC: Final = b"MPXH"
 NAME: Final = "mrczdask.pixel_histogram"

@@ -218,20 +218,10 @@ def decode_pixels(
     north, line = np.empty((LANES, width + 8), np.int64), np.empty((LANES, width + 8), np.int64)
     last = np.uint64(max(words.size - LANES, 0))
     position, bit, run = np.uint64(0), np.int64(0), np.int64(0)
-    mask = (np.int64(1) << model[BITS]) - 1
-    half = (mask >> 1) + 1
-    shift, low, high, step = model[SHIFT], model[LOW], model[HIGH], model[STEP]
-    context_shift, slots = model[CONTEXT_SHIFT], np.uint32(SCALE - 1)
+    step = model[STEP]
     for t in range(length):
         active = _active(rows, length, t)
-        for k in range(active):
-            r = k * length + t
-            w0[k], left[k] = np.int64(1) << shift, low
-            if t == 0 or r % height == 0:
-                north[k] = 0
-            else:
-                _north_part(pixels[r - 1], model, north[k, :width])
-                w0[k], left[k] = model[W0], np.int64(pixels[r - 1, 0])
+        _begin_line(pixels, height, length, t, active, model, north, left, w0)
         if entropy == RANS and step == 1 and active == LANES:
             position, bit = _eight_rows(
                 north, line, left, w0, x, model, lookup, table, words, position, last, extra, bit, n_bits, bases, widths
@@ -239,50 +229,116 @@ def decode_pixels(
             if bit > n_bits:
                 return False
         else:
-            for c in range(width):
-                if position > last or bit > n_bits:
-                    return False
-                for k in range(active):
-                    p = min(max((w0[k] * left[k] + north[k, c]) >> shift, low), high)
-                    base = np.uint64(lookup[(p - low) >> context_shift]) << np.uint64(SCALE_BITS)
-                    if entropy == RANS:
-                        entry = table[base + np.uint64(x[k] & slots)]
-                        token = entry & np.uint32(0xFF)
-                        state = ((entry >> np.uint32(20)) + np.uint32(1)) * (x[k] >> np.uint32(SCALE_BITS))
-                        state += (entry >> np.uint32(8)) & np.uint32(0xFFF)
-                        lacks = state < np.uint32(LOWEST)
-                        filled = (state << np.uint32(16)) | np.uint32(words[position])
-                        x[k] = filled if lacks else state
-                        position += np.uint64(lacks)
-                    elif run > 0:
-                        run -= 1
-                        token = np.uint32(0)
-                    else:
-                        entry = table[base + (_peek(extra, bit) & np.uint64(slots))]
-                        token = entry & np.uint32(0xFF)
-                        bit += np.int64(entry >> np.uint32(8))
-                        if token > FIRST_RUN:
-                            exponent = np.int64(token) - FIRST_RUN
-                            run = (1 << exponent) - 1 + (np.int64(_peek(extra, bit)) & ((1 << exponent) - 1))
-                            bit += exponent
-                            token = np.uint32(0)
-                    value = np.int64(bases[token])
-                    extent = np.int64(widths[token])  # often 0: no branch, it could not be foreseen
-                    value += np.int64(_peek(extra, bit)) & ((np.int64(1) << extent) - 1)
-                    bit += extent
-                    residual = (value >> 1) ^ -(value & 1)
-                    v = p + residual * step
-                    if step == 1:  # modulo the type, as the residual was
-                        v = v & mask
-                        v = v - mask - 1 if low < 0 and v >= half else v
-                    line[k, c] = v
-                    left[k] = v
+            position, bit, run = _any_rows(
+                north,
+                line,
+                left,
+                w0,
+                x,
+                model,
+                lookup,
+                table,
+                words,
+                position,
+                last,
+                extra,
+                bit,
+                n_bits,
+                bases,
+                widths,
+                active,
+                entropy,
+                run,
+            )
+            if position > last or bit > n_bits:
+                return False
         for k in range(active):
             row = pixels[k * length + t]
             for c in range(width):
                 row[c] = line[k, c]
     done = position == last and bit == n_bits and run == 0
     return done and (entropy == HUFFMAN or bool(np.all(x == LOWEST)))
+
+
+@njit(nogil=True, cache=True)
+def _begin_line(pixels, height, length, t, active, model, north, left, w0):  # type: ignore[no-untyped-def]
+    """What the row above and the border say of line t of each lane."""
+    for k in range(active):
+        r = k * length + t
+        w0[k], left[k] = np.int64(1) << model[SHIFT], model[LOW]
+        if t == 0 or r % height == 0:
+            north[k] = 0
+        else:
+            _north_part(pixels[r - 1], model, north[k, : pixels.shape[1]])
+            w0[k], left[k] = model[W0], np.int64(pixels[r - 1, 0])
+
+
+@njit(nogil=True, cache=True)
+def _any_rows(  # type: ignore[no-untyped-def]
+    north,
+    line,
+    left,
+    w0,
+    x,
+    model,
+    lookup,
+    table,
+    words,
+    position,
+    last,
+    extra,
+    bit,
+    n_bits,
+    bases,
+    widths,
+    active,
+    entropy,
+    run,
+):
+    """One line of the `active` lanes in either entropy code; returns (position, bit, run)."""
+    mask = (np.int64(1) << model[BITS]) - 1
+    half = (mask >> 1) + 1
+    shift, low, high, step = model[SHIFT], model[LOW], model[HIGH], model[STEP]
+    context_shift, slots = model[CONTEXT_SHIFT], np.uint32(SCALE - 1)
+    for c in range(line.shape[1] - 8):
+        if position > last or bit > n_bits:
+            return position, bit, run
+        for k in range(active):
+            p = min(max((w0[k] * left[k] + north[k, c]) >> shift, low), high)
+            base = np.uint64(lookup[(p - low) >> context_shift]) << np.uint64(SCALE_BITS)
+            if entropy == RANS:
+                entry = table[base + np.uint64(x[k] & slots)]
+                token = entry & np.uint32(0xFF)
+                state = ((entry >> np.uint32(20)) + np.uint32(1)) * (x[k] >> np.uint32(SCALE_BITS))
+                state += (entry >> np.uint32(8)) & np.uint32(0xFFF)
+                lacks = state < np.uint32(LOWEST)
+                filled = (state << np.uint32(16)) | np.uint32(words[position])
+                x[k] = filled if lacks else state
+                position += np.uint64(lacks)
+            elif run > 0:
+                run -= 1
+                token = np.uint32(0)
+            else:
+                entry = table[base + (_peek(extra, bit) & np.uint64(slots))]
+                token = entry & np.uint32(0xFF)
+                bit += np.int64(entry >> np.uint32(8))
+                if token > FIRST_RUN:
+                    exponent = np.int64(token) - FIRST_RUN
+                    run = (1 << exponent) - 1 + (np.int64(_peek(extra, bit)) & ((1 << exponent) - 1))
+                    bit += exponent
+                    token = np.uint32(0)
+            value = np.int64(bases[token])
+            extent = np.int64(widths[token])  # often 0: no branch, it could not be foreseen
+            value += np.int64(_peek(extra, bit)) & ((np.int64(1) << extent) - 1)
+            bit += extent
+            residual = (value >> 1) ^ -(value & 1)
+            v = p + residual * step
+            if step == 1:  # modulo the type, as the residual was
+                v = v & mask
+                v = v - mask - 1 if low < 0 and v >= half else v
+            line[k, c] = v
+            left[k] = v
+    return position, bit, run
 
 
 @njit(nogil=True, cache=True)

@@ -28,7 +28,7 @@ from mrczdask.kernels.prediction import (
 _SAMPLE: Final = 1 << 14
 """Pixels that weights and contexts are fitted to: errors of five numbers cost 2.5 / 2**14 nats a pixel."""
 _FINE: Final = 64
-_SHADES: Final = 64
+_GROUPS: Final = 16
 MAX_WEIGHT: Final = 1 << (WEIGHT_BITS + 3)
 
 
@@ -54,13 +54,13 @@ def fitted(pixels: NDArray[Any], height: int, low: int, high: int, bits: int) ->
     if sample.size * (pixels.shape[1] - 2) < 64:
         return model
     origin = float(pixels[sample].mean())
-    variances = np.ones(_SHADES)
-    solution: NDArray[Any] = np.zeros(5)
+    weights: Any = np.ones((sample.size, pixels.shape[1]))
+    solution: Any = np.zeros(5)
     for final in (False, True):
-        left, right = _normal_equations(pixels, sample, origin, solution, variances)
+        left, right = _normal_equations(pixels, sample, origin, weights)
         solution = np.linalg.lstsq(left, right, rcond=1e-12)[0]
         if not final:
-            variances = _variances(pixels, sample, origin, solution)
+            weights = _inverse_variance(*_fit_of(pixels, sample, origin, solution))
     scaled = np.rint(solution[:4] * (1 << WEIGHT_BITS))
     if not np.all(np.abs(scaled) < MAX_WEIGHT):
         return model
@@ -86,48 +86,46 @@ def _neighbours(pixels: NDArray[Any], r: int, c: int, origin: float, out: NDArra
 
 
 @njit(nogil=True, cache=True)
-def _shade(prediction: float, origin: float) -> int:
-    """Number of the intensity among _SHADES, four to an octave above and below the mean."""
-    step = np.log2(max(prediction + origin, 1.0) / max(origin, 1.0)) * 4 + _SHADES / 2
-    return int(min(max(step, 0.0), _SHADES - 1.0))
-
-
-@njit(nogil=True, cache=True)
 def _normal_equations(
-    pixels: NDArray[Any],
-    rows: NDArray[np.int64],
-    origin: float,
-    solution: NDArray[np.float64],
-    variances: NDArray[np.float64],
+    pixels: NDArray[Any], rows: NDArray[np.int64], origin: float, weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrix and right side of the weighted least squares; weights by the intensity that `solution` predicts."""
+    """Matrix and right side of the weighted least squares over the inner pixels of some rows."""
     left, right, near = np.zeros((5, 5)), np.zeros(5), np.empty(5)
-    for r in rows:
+    for k in range(rows.size):
         for c in range(1, pixels.shape[1] - 1):
-            _neighbours(pixels, r, c, origin, near)
-            weight = 1 / variances[_shade((near * solution).sum(), origin)]
+            _neighbours(pixels, rows[k], c, origin, near)
             for a in range(5):
-                right[a] += weight * near[a] * (pixels[r, c] - origin)
+                weighted = weights[k, c] * near[a]
+                right[a] += weighted * (pixels[rows[k], c] - origin)
                 for b in range(5):
-                    left[a, b] += weight * near[a] * near[b]
+                    left[a, b] += weighted * near[b]
     return left, right
 
 
 @njit(nogil=True, cache=True)
-def _variances(
+def _fit_of(
     pixels: NDArray[Any], rows: NDArray[np.int64], origin: float, solution: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean square residual at each intensity, no less than 1/1000 of that of all."""
-    squares, count, near = np.zeros(_SHADES), np.zeros(_SHADES), np.empty(5)
-    for r in rows:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Prediction and squared residual of the pixels of some rows; 0 in the outer columns."""
+    predictions, squares = np.zeros((rows.size, pixels.shape[1])), np.zeros((rows.size, pixels.shape[1]))
+    near = np.empty(5)
+    for k in range(rows.size):
         for c in range(1, pixels.shape[1] - 1):
-            _neighbours(pixels, r, c, origin, near)
-            prediction = (near * solution).sum()
-            shade = _shade(prediction, origin)
-            squares[shade] += (pixels[r, c] - origin - prediction) ** 2
-            count[shade] += 1
-    mean = max(squares.sum() / max(count.sum(), 1.0), 1e-12)
-    return np.maximum(squares / np.maximum(count, 1.0), 1e-3 * mean)
+            _neighbours(pixels, rows[k], c, origin, near)
+            predictions[k, c] = (near * solution).sum()
+            squares[k, c] = (pixels[rows[k], c] - origin - predictions[k, c]) ** 2
+    return predictions, squares
+
+
+def _inverse_variance(predictions: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the mean square residual among the pixels of like prediction, in sixteen groups of one size."""
+    inner = np.s_[:, 1:-1]
+    edges = np.quantile(predictions[inner], np.linspace(0, 1, _GROUPS + 1)[1:-1])
+    group = np.searchsorted(edges, predictions)
+    count = np.bincount(group[inner].ravel(), minlength=_GROUPS)
+    mean = np.bincount(group[inner].ravel(), squares[inner].ravel(), minlength=_GROUPS) / np.maximum(count, 1)
+    floor = max(1e-3 * float(squares[inner].mean()), 1e-12)
+    return np.asarray(1 / np.maximum(mean, floor)[group])
 
 
 def contexts(pixels: NDArray[Any], height: int, model: Weights) -> NDArray[np.int64]:
