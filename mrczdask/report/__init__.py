@@ -1,0 +1,1 @@
+"""What people read about movies: facts, and what a notebook shows."""
