@@ -1,6 +1,14 @@
 """Two codecs for counting detectors and cameras, as Zarr v3 serializers and as numcodecs codecs."""
 
 from mrczdask.codecs.b3d import B3D, B3DNumcodec
+from mrczdask.codecs.b3d_hdf5 import ORIGINAL_B3D_FILTER, original_b3d_error
 from mrczdask.codecs.pixel_histogram import PixelHistogram, PixelHistogramNumcodec
 
-__all__ = ["B3D", "B3DNumcodec", "PixelHistogram", "PixelHistogramNumcodec"]
+__all__ = [
+    "B3D",
+    "ORIGINAL_B3D_FILTER",
+    "B3DNumcodec",
+    "PixelHistogram",
+    "PixelHistogramNumcodec",
+    "original_b3d_error",
+]
