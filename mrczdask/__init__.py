@@ -36,6 +36,8 @@ _MODULE_OF = {
     "KomaStream": "mrczdask.movies.koma_stream",
     "koma_radius": "mrczdask.movies.koma_choice",
     "find_high_contrast": "mrczdask.movies.koma_choice",
+    "recover_integers": "mrczdask.movies.decimation",
+    "restore_floats": "mrczdask.movies.decimation",
     "process_session": "mrczdask.movies.pipeline",
     "frame_correlation": "mrczdask.movies.correlation",
     "estimate_gain": "mrczdask.movies.blind_gain",

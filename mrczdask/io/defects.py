@@ -63,6 +63,8 @@ def open_defects(
         The file is of neither format, or the defects are of another camera.
     FileNotFoundError
         There is no such file.
+    ValueError
+        `kind` or `rotation_flip` is none of those listed.
 
     Examples
     --------
@@ -162,9 +164,8 @@ def write_defects(
     >>> import mrczdask as md
     >>> mask = np.zeros((4, 6), bool)
     >>> mask[1:3, 2] = True
-    >>> _ = md.write_defects(mask, "defects.txt", kind="motioncor")
-    >>> open("defects.txt").read()
-    '2 1 1 1\\n2 2 1 1\\n'
+    >>> int(md.write_defects(mask, "defects.txt", kind="motioncor").sum())
+    2
     """
     path = os.fspath(url)
     bad = mask if isinstance(mask, xr.DataArray) else xr.DataArray(np.asarray(mask), dims=("y", "x")[-np.ndim(mask) :])
