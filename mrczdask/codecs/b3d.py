@@ -17,7 +17,22 @@ from mrczdask.kernels.prediction import HUFFMAN, RANS
 
 
 class B3DNumcodec(Numcodec):
-    """`B3D` for numcodecs and Zarr v2; takes the same settings."""
+    """`B3D` for numcodecs and Zarr v2.
+
+    Parameters
+    ----------
+    **settings
+        Those of `B3D`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> codec = md.codecs.B3DNumcodec(entropy="huffman")
+    >>> frame = np.arange(64, dtype="uint16").reshape(8, 8)
+    >>> bool((codec.decode(codec.encode(frame)) == frame).all())
+    True
+    """
 
     codec_id = stream.NAME
 

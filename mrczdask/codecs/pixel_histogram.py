@@ -13,7 +13,21 @@ from mrczdask.codecs.shells import Numcodec, Serializer, as_shape, pixels_in
 
 
 class PixelHistogramNumcodec(Numcodec):
-    """`PixelHistogram` for numcodecs and Zarr v2; takes the same settings."""
+    """`PixelHistogram` for numcodecs and Zarr v2.
+
+    Parameters
+    ----------
+    **settings
+        Those of `PixelHistogram`.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> codec = md.codecs.PixelHistogramNumcodec()
+    >>> frames = md.simulate.poisson((8, 16, 16), mean=1.0).values
+    >>> bool((codec.decode(codec.encode(frames)) == frames).all())
+    True
+    """
 
     codec_id = stream.NAME
 

@@ -98,6 +98,7 @@ def dead_pid() -> int:
         ("elsewhere", 1, 61.0, True),  # silent for a minute
         (None, os.getpid(), 61.0, True),
     ],
+    ids=["dead here", "alive here", "heard of lately", "silent elsewhere", "silent here"],
 )
 def test_whose_lock_is_free(journal: StoreJournal, host: str | None, pid: int | None, age: float, free: bool) -> None:
     holder = {
