@@ -160,7 +160,7 @@ def _range(coord: xr.DataArray) -> tuple[str, str]:
     """First and last value of a coordinate, and its unit."""
     ends = np.ravel(coord.values)[[0, -1]]
     if coord.dtype.kind == "M":
-        ends = np.datetime_as_string(ends, "s")
+        ends = np.char.replace(np.datetime_as_string(ends, "s"), "T", " ")
     texts = list(dict.fromkeys(_text(end) for end in ends))
     return " to ".join(texts), str(coord.attrs.get("units", "")).replace("angstrom^2", "Å²").replace("angstrom", "Å")
 

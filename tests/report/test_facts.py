@@ -101,7 +101,7 @@ def test_a_session_is_described(movie: xr.DataArray) -> None:
     session = md.open_session([movie.encoding["source"], other.encoding["source"]], order="given").images
     session = session.assign_coords(acquired=("movie", np.array(["2024-01-01", "2024-01-02"], "M8[ns]")))
     about = describe(session)
-    assert about["acquired"] == "2024-01-01T00:00:00 to 2024-01-02T00:00:00"
+    assert about["acquired"] == "2024-01-01 00:00:00 to 2024-01-02 00:00:00"
     assert "url" not in about
     sizes = frame_bytes(session)
     assert sizes is not None
