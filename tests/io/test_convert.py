@@ -13,6 +13,9 @@ import xarray as xr
 import mrczdask as md
 from mrczdask.io.convert import convert
 
+# mrcfile 1.5 sets the dtype of arrays, which NumPy 2.5 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")
+
 SUFFIXES = (".mrc", ".mrcz", ".zarr", ".tif")
 
 
