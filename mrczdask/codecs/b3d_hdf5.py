@@ -25,6 +25,7 @@ def original_b3d_error(values: Sequence[int], dataset: str) -> CodecError:
     Returns
     -------
     CodecError
+        It names the dataset, the filter and its parameters; not raised yet.
 
     Notes
     -----
