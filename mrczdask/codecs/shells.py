@@ -92,8 +92,8 @@ class Serializer(ArrayBytesCodec):
                 f"{self.codec_name}: the stream holds {header.shape} {header.dtype}, a chunk of the array is "
                 f"{tuple(chunk_spec.shape)} {dtype}: the chunk belongs to another array"
             )
-        pixels = self.finish(header, body).astype(dtype, copy=False)
-        return chunk_spec.prototype.nd_buffer.from_ndarray_like(pixels)  # type: ignore[arg-type]
+        pixels: Any = self.finish(header, body).astype(dtype, copy=False)  # zarr 3.1 and 3.4 type arrays differently
+        return chunk_spec.prototype.nd_buffer.from_ndarray_like(pixels)
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)
