@@ -70,21 +70,37 @@ def one_chunk(values: NDArray[Any] | da.Array) -> da.Array:
     return da.from_array(values, chunks=-1, name=f"parameter-{tokenize(values)}")
 
 
+def movie_names(array: xr.DataArray | xr.Dataset) -> list[str]:
+    """Names of the movies, whatever dtype of strings a file or an archive gave them."""
+    return [str(name) for name in np.atleast_1d(array[schema.MOVIE].values)]
+
+
+def pick_movies(parts: Labelled, names: list[str]) -> Labelled:
+    """The movies of these names, along `movie` in this order; ValueError names the first that is lacking."""
+    own = movie_names(parts)
+    if own == names:
+        return parts
+    place = {name: k for k, name in enumerate(own)}
+    lacking = [name for name in names if name not in place]
+    if lacking:
+        raise ValueError(f"{len(lacking)} of the movies are lacking, such as {lacking[0]}")
+    return parts.isel({schema.MOVIE: [place[name] for name in names]})
+
+
 def of_movies(parameter: xr.DataArray, images: xr.DataArray, what: str) -> xr.DataArray:
     """A parameter that differs between movies, for the movies of `images`, matched by label."""
     if schema.MOVIE not in parameter.dims:
         return parameter
     if schema.MOVIE not in images.coords:
         raise ValueError(f"the {what} has one image a movie, the images do not name their movies")
-    names = np.atleast_1d(images[schema.MOVIE].values)
-    if schema.MOVIE not in parameter.coords:
-        if parameter.sizes[schema.MOVIE] != len(names):
-            raise ValueError(f"the {what} is of {parameter.sizes[schema.MOVIE]} movies, the images of {len(names)}")
-    elif not np.array_equal(parameter[schema.MOVIE].values, names):
-        lacking = sorted(set(map(str, names)) - set(map(str, parameter[schema.MOVIE].values)))
-        if lacking:
-            raise ValueError(f"the {what} lacks {len(lacking)} of the movies, such as {lacking[0]}")
-        parameter = parameter.sel({schema.MOVIE: names})
+    names = movie_names(images)
+    if schema.MOVIE in parameter.coords:
+        try:
+            parameter = pick_movies(parameter, names)
+        except ValueError as error:
+            raise ValueError(f"the {what} does not fit: {error}") from None
+    elif parameter.sizes[schema.MOVIE] != len(names):
+        raise ValueError(f"the {what} is of {parameter.sizes[schema.MOVIE]} movies, the images of {len(names)}")
     return parameter if schema.MOVIE in images.dims else parameter.isel({schema.MOVIE: 0})
 
 
@@ -150,8 +166,7 @@ def warn_if_unstored(images: xr.DataArray, other: xr.DataArray, what: str) -> No
     """Warn where `other` would be computed from the frames of `images` in the same graph."""
     if not (isinstance(images.data, da.Array) and isinstance(other.data, da.Array)):
         return
-    shared = _roots(images.data) & _roots(other.data)
-    if any(not name.startswith("parameter-") for name in shared):
+    if _roots(images.data, images.ndim) & _roots(other.data, 3):
         warned(
             f"the {what} is computed from the frames that it is applied to: they stay in memory until it is known, or "
             f"are read twice; store it first with write_archive and give what that returns",
@@ -159,14 +174,14 @@ def warn_if_unstored(images: xr.DataArray, other: xr.DataArray, what: str) -> No
         )
 
 
-def _roots(array: da.Array) -> set[str]:
-    """Names of the layers that read or hold images: those of three dims or more that depend on nothing."""
+def _roots(array: da.Array, ndim: int) -> set[str]:
+    """Names of the layers that read or hold arrays of `ndim` dims or more and depend on nothing."""
     graph = array.dask
     found = set()
     for name, needs in graph.dependencies.items():
         if needs:
             continue
         values = [getattr(value, "value", value) for value in graph.layers[name].values()][:1]
-        if values and getattr(values[0], "ndim", 0) >= 3:
+        if values and getattr(values[0], "ndim", 0) >= ndim:
             found.add(getattr(values[0], "root", name))
     return found

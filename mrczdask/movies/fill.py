@@ -19,6 +19,7 @@ from mrczdask.movies.arrays import (
     blockwise,
     check_size,
     labelled,
+    movie_names,
     of_movies,
     on_images,
     one_chunk,
@@ -146,10 +147,10 @@ def _parameter(values: Any, images: xr.DataArray, what: str) -> xr.DataArray:
 
 def _labels(images: xr.DataArray, seed: int) -> tuple[tuple[da.Array, tuple[str, ...]], ...]:
     """Keys of the movies and numbers of the frames, chunked as the images."""
-    names = np.atleast_1d(images[schema.MOVIE].values) if schema.MOVIE in images.coords else np.array([""])
+    names = movie_names(images) if schema.MOVIE in images.coords else [""]
     if schema.MOVIE in images.dims and len(names) != images.sizes[schema.MOVIE]:
-        names = np.arange(images.sizes[schema.MOVIE])
-    keys = np.array([_key(seed, str(name)) for name in names], np.uint64)
+        names = [str(k) for k in range(images.sizes[schema.MOVIE])]
+    keys = np.array([_key(seed, name) for name in names], np.uint64)
     frames = images[schema.FRAME].values.astype(np.int64)
     dims = (schema.MOVIE,) if schema.MOVIE in images.dims else ()
     sizes = dict(zip(images.dims, images.data.chunks, strict=True))

@@ -19,7 +19,9 @@ from mrczdask.movies.arrays import (
     as_session,
     blockwise,
     check_size,
+    movie_names,
     on_images,
+    pick_movies,
     warn_if_unstored,
     warned,
     whole_images,
@@ -158,9 +160,10 @@ def excluded_names(exclude: Excluded, sums: xr.DataArray) -> list[str]:
     if exclude is None:
         return []
     if isinstance(exclude, xr.DataArray) and exclude.dtype == bool:
-        exclude = exclude[schema.MOVIE].values[exclude.values]
-    names = [str(name) for name in (exclude.values if isinstance(exclude, xr.DataArray) else exclude)]
-    unknown = sorted(set(names) - set(map(str, sums[schema.MOVIE].values)))
+        names = [name for name, out in zip(movie_names(exclude), exclude.values, strict=True) if out]
+    else:
+        names = [str(name) for name in (exclude.values if isinstance(exclude, xr.DataArray) else exclude)]
+    unknown = sorted(set(names) - set(movie_names(sums)))
     if unknown:
         raise ValueError(f"koma: exclude names {unknown[0]}, which is not among the movies")
     return names
@@ -168,7 +171,7 @@ def excluded_names(exclude: Excluded, sums: xr.DataArray) -> list[str]:
 
 def accepted_movies(exclude: Excluded, sums: xr.DataArray) -> NDArray[np.bool_]:
     """Whether each movie takes part in windows; two must."""
-    accepted = ~np.isin(sums[schema.MOVIE].values.astype(str), excluded_names(exclude, sums))
+    accepted = ~np.isin(movie_names(sums), excluded_names(exclude, sums))
     if accepted.sum() < 2:
         raise ValueError(f"koma: {int(accepted.sum())} movies are left to average: exclude fewer")
     return accepted
@@ -185,7 +188,7 @@ def _subtracted(movies: xr.DataArray, sums: xr.DataArray, radius: int, method: s
     spreads = _spreads(data, bad, windows, accepted, measure=method == "wiener")
     parts = xr.Dataset(
         {"reference": (stack.dims, reference), "spread": ((schema.MOVIE, "kind"), spreads)},
-        {schema.MOVIE: stack[schema.MOVIE].values},
+        {schema.MOVIE: movie_names(stack)},
     )
     if bad is not None:
         parts = parts.assign(bad=bad)
@@ -204,13 +207,11 @@ def _subtracted(movies: xr.DataArray, sums: xr.DataArray, radius: int, method: s
 
 def _of_movies(parts: xr.Dataset, movies: xr.DataArray) -> xr.Dataset:
     """What belongs to the movies that are corrected."""
-    names = movies[schema.MOVIE].values
-    if np.array_equal(names, parts[schema.MOVIE].values):
-        return parts
-    lacking = sorted(set(np.atleast_1d(names).astype(str)) - set(parts[schema.MOVIE].values.astype(str)))
-    if lacking:
-        raise ValueError(f"koma: there is no sum of {len(lacking)} of the movies, such as {lacking[0]}")
-    return parts.sel({schema.MOVIE: names})
+    try:
+        found = pick_movies(parts, movie_names(movies))
+    except ValueError as error:
+        raise ValueError(f"koma: sums are missing: {error}") from None
+    return found if schema.MOVIE in movies.dims else found.isel({schema.MOVIE: 0})
 
 
 def _spreads(

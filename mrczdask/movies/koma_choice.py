@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.movies.arrays import movie_names
 
 SCALES: Final = (4, 32)
 """Sides of the boxes in pixels whose means are compared: crystalline ice is fine, the edge of a film is coarse."""
@@ -73,15 +74,15 @@ def find_high_contrast(sums: xr.DataArray) -> xr.Dataset:
     )
     contrasts = np.asarray(per_movie)
     high, limit = stands_out(contrasts)
-    names = stack[schema.MOVIE].values.astype(str)
+    names = movie_names(stack)
     return xr.Dataset(
         {
             "contrast": ((schema.MOVIE, "box"), contrasts),
             "high_contrast": (schema.MOVIE, high),
             "limit": ("box", limit),
         },
-        {schema.MOVIE: stack[schema.MOVIE].values, "box": ("box", list(SCALES), {"units": "pixel"})},
-        {"names": names[high].tolist()},
+        {schema.MOVIE: names, "box": ("box", list(SCALES), {"units": "pixel"})},
+        {"names": [name for name, is_high in zip(names, high, strict=True) if is_high]},
     )
 
 

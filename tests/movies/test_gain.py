@@ -51,7 +51,7 @@ def test_a_gain_for_each_movie_is_matched_by_label() -> None:
     corrected = md.apply_gain(session(), gains)
     np.testing.assert_allclose(corrected.sel(movie="a"), RAW[0] * 3.0 * GAIN, rtol=2e-6)
     np.testing.assert_allclose(corrected.sel(movie="c"), RAW[2] * 1.0 * GAIN, rtol=2e-6)
-    with pytest.raises(ValueError, match="the gain lacks 1 of the movies, such as c"):
+    with pytest.raises(ValueError, match="the gain does not fit: 1 of the movies are lacking, such as c"):
         md.apply_gain(session(), gains.isel(movie=slice(1, None)))
 
 
