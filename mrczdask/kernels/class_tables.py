@@ -10,7 +10,6 @@ from mrczdask.kernels.bits import get_bits, put_bits
 from mrczdask.kernels.rans import ALPHABET, SCALE, TABLE_BITS, normalise, read_table, write_table
 
 QUAD, PAIR, DIRECT, TOKEN = 0, 1, 2, 3
-ROWS_PER_SYMBOL = np.array([4, 2, 1, 1])
 PATCH_BITS = 24.0
 """What one patch costs: two bytes of distance and one of value."""
 MOST_PATCHES = 1 / 16
