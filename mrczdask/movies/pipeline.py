@@ -32,7 +32,7 @@ from mrczdask.movies.pipeline_inputs import (
     read_references,
 )
 from mrczdask.movies.pipeline_steps import REPORT, Alone, Background, Unread, correct_movie, make_windows, sum_movie
-from mrczdask.movies.pipeline_store import GROUP, MOVIES, SUMS, WINDOWS, Layout
+from mrczdask.movies.pipeline_store import GROUP, MOVIES, NUMBERS, SUMS, WINDOWS, Layout
 
 FORMAT: Final = 1
 """Changes when the numbers in an archive would: an old one is then not gone on with."""
@@ -104,7 +104,9 @@ def process_session(
         The archive, opened: `movies/images` (movie, frame, y, x) and `movies/correlation_after`; `derived/sums` with
         `sums` (int64), `corrected` sums, `defect_kind`, for "cdf" `weight`, and `report` (movie, number): hot and
         dead pixels, thresholds, contrast, correlation of the raw frames; `derived/windows` with the `reference` of each
-        movie.
+        movie, `excluded` (True: left out of the windows of the others) and `correlation_floor`, 1/(2 a F + 1), what
+        plain KOMA leaves of white noise with F frames in each of the 2 a movies averaged. "wiener" comes below it
+        where the correlation was smaller before.
 
     Raises
     ------
@@ -270,7 +272,12 @@ class _Task:
             raise ValueError(f"process_session: {int(accepted.sum())} movies are left to average: exclude fewer")
         places = np.flatnonzero(accepted).tolist()
         windows = knock_out_windows(2 * self.radius, accepted)
-        arrays: dict[str, Any] = dict(self.layout.arrays(WINDOWS))
+        stored = self.layout.arrays(WINDOWS)
+        floor = [1 / (window.size * self.images.sizes[schema.FRAME] + 1) for window in windows]
+        for name, values in zip(NUMBERS, (~accepted, np.array(floor)), strict=True):
+            if not np.array_equal(stored[name][:], values):
+                stored[name][:] = values
+        arrays: dict[str, Any] = {"reference": stored["reference"]}
         regions = [
             Region(
                 f"windows/{k}",

@@ -22,6 +22,8 @@ BAND_BYTES: Final = 64 << 20
 """Sums that a task of the second pass may hold."""
 GROUP: Final = 16
 """Movies whose windows are stored in one shard."""
+NUMBERS: Final = {"excluded": np.bool_, "correlation_floor": np.float64}
+"""Numbers of each movie about its window, which the client writes."""
 _IMAGE: Final = (schema.MOVIE, schema.Y, schema.X)
 
 
@@ -56,7 +58,7 @@ class Layout:
             images = ["sums", "corrected", "defect_kind", *(["weight"] if self.weighted else [])]
             return {**dict.fromkeys(images, band), "report": (1, len(REPORT))}
         if group == WINDOWS:
-            return {"reference": band}
+            return {"reference": band, **dict.fromkeys(NUMBERS, self.shape[:1])}
         return {schema.IMAGES: (1, 1, ny, nx), "correlation_after": (1,)}
 
     def create(self, images: xr.DataArray, attrs: Mapping[str, Any], dtype: str, codec: Any) -> None:
@@ -77,7 +79,8 @@ class Layout:
         self._create(SUMS, xr.Dataset(first, {**along, "number": list(REPORT)}), "zstd")
         if self.radius:
             reference = _template(_IMAGE, (n, ny, nx), np.float32, (GROUP, self.bands[0].stop, nx))
-            self._create(WINDOWS, xr.Dataset({"reference": reference}, along), "zstd")
+            numbers = {name: _template((schema.MOVIE,), (n,), to, (n,)) for name, to in NUMBERS.items()}
+            self._create(WINDOWS, xr.Dataset({"reference": reference, **numbers}, along), "zstd")
         out = _template(schema.SESSION_DIMS, self.shape, dtype, (1, self.step, ny, nx))
         out.attrs = dict(attrs)
         after = _template((schema.MOVIE,), (n,), np.float64, (1,))

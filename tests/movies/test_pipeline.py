@@ -296,3 +296,15 @@ def test_excluded_movies(files: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(done["movies"].images, expected.images, atol=1e-5)
     with pytest.raises(ValueError, match="movie_77"):
         md.process_session(opened(files), tmp_path / "other.zarr", exclude=["movie_77"])
+
+
+def test_high_contrast_is_found_left_out_and_named(tmp_path: Path) -> None:
+    film = md.simulate.Specimen(ice_sd=0.02, carbon=["movie_0004"])
+    session = md.simulate.session(9, (4, 160, 160), dose=5, specimen=film)[0].compute()
+    done = md.process_session(session, tmp_path / "out.zarr", koma=2, outliers=None, method="plain")
+    windows = done["derived/windows"]
+    assert windows.movie.values[windows.excluded.values].tolist() == ["movie_0004"]
+    np.testing.assert_allclose(windows.correlation_floor, 1 / 17)
+    alone = session.drop_sel(movie="movie_0004")
+    expected = md.koma(alone, sums=md.sum_frames(alone), radius=2, method="plain")
+    np.testing.assert_allclose(done["movies"].images.sel(movie=alone.movie), expected.images, atol=1e-5)
