@@ -29,6 +29,7 @@ _COMMANDS: Final = (
     ("validate", "mrczdask.cli.files:validate", "Check files for every known fault of their writers."),
     ("convert", "mrczdask.cli.files:convert", "Convert a movie between MRC, MRCZ, Zarr and TIFF."),
     ("index", "mrczdask.cli.files:index", "Add the frame index to MRCZ files."),
+    ("correct", "mrczdask.cli.correct:correct", "Correct a session by gain, outlier pixels and KOMA."),
     ("gain", "mrczdask.cli.gain:app", "Estimate, check, follow and orient gain references."),
     ("doctor", "mrczdask.cli.doctor:doctor", "Show versions and compile the kernels."),
 )

@@ -82,7 +82,9 @@ def check_plan(stored: Mapping[str, Any], wanted: Mapping[str, Any], url: str) -
         return
     listed = [f"{name} was {stored.get(name)!r} and is {wanted.get(name)!r}" for name in differ[:_LISTED]]
     more = f" and {len(differ) - _LISTED} more" if len(differ) > _LISTED else ""
-    raise ResumeError(f"{url}: begun with other parameters: {'; '.join(listed)}{more}. resume=False starts anew")
+    raise ResumeError(
+        f"{url}: begun with other parameters: {'; '.join(listed)}{more}. resume=False (--no-resume) starts anew"
+    )
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,9 @@ class _Task:
                 self.journal.write("names.json", names)
             return
         if resume and holds_data(self.url, self.options):
-            raise ResumeError(f"{self.url}: holds data and no plan of process_session: resume=False replaces it")
+            raise ResumeError(
+                f"{self.url}: holds data and no plan of process_session: resume=False (--no-resume) replaces it"
+            )
         given = {name: value for name, value in vars(self.references).items() if value is not None}
         called = {"outliers": self.outliers, "koma": self.radius, "method": self.method, **given}
         attrs = provenance.record(self.images.attrs, "process_session", called)

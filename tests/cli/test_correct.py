@@ -1,0 +1,178 @@
+"""The command correct: what it writes, its table, its exit status; the numbers are those of `process_session`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import mrczdask as md
+from mrczdask.cli import BAD_USAGE, FAILED, OK, main
+from mrczdask.simulate import Defects, Gain, Pattern, Specimen
+
+FILM = "movie_3"
+COMMAND = ["correct", "movie_*.mrcz", "--gain", "gain.mrc", "--koma", "2", "--order", "name"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven raw movies, one of them of carbon film, and the references of their detector."""
+    path = tmp_path_factory.mktemp("session")
+    session, truth = md.simulate.session(
+        7,
+        (4, 96, 128),
+        dose=6,
+        gain=Gain(pixel_sd=0.03),
+        pattern=Pattern(pixel_sd=0.3),
+        defects=Defects(hot_fraction=0.01),
+        specimen=Specimen(ice_sd=0.01, carbon=["movie_0003"]),
+    )
+    for k in range(7):
+        md.write_mrcz(session.images.isel(movie=k), path / f"movie_{k}.mrcz")
+    md.write_gain(truth.gain.compute(), path / "gain.mrc")
+    md.write_gain(truth.gain.compute()[::-1], path / "flipped.mrc")
+    md.write_mrcz(xr.DataArray(np.full((2, 96, 128), 1, np.uint8), dims=("frame", "y", "x")), path / "dark.mrcz")
+    known = np.zeros((96, 128), np.uint8)
+    known[5, 7] = 1
+    md.write_mrcz(xr.DataArray(known[None], dims=("frame", "y", "x")), path / "defects.mrc")
+    for k in range(2):
+        md.write_mrcz(xr.DataArray(session.images.values[k], dims=("frame", "y", "x")), path / f"bare_{k}.mrcz")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return str(tmp_path / "corrected.zarr")
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def session() -> xr.Dataset:
+    return md.open_session("movie_*.mrcz", order="name")
+
+
+def test_table_and_bars(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMMAND, "-o", url]) == OK
+    said = capsys.readouterr()
+    for label in ("1/3 sums and outliers", "2/3 windows", "3/3 correction"):
+        assert label in said.err
+    lines = said.out.splitlines()
+    assert " ".join(lines[0].split()) == "movie hot dead thresholds (sd) R before R after expected floor"
+    report = md.open_archive(url, "derived/sums").report
+    for k, line in enumerate(lines[1:8]):
+        name, hot, dead, _, bright, before, after, floor, *left_out = line.split()
+        assert name == f"movie_{k}"
+        assert int(hot) == report.sel(movie=name, number="n_hot")
+        assert int(dead) == report.sel(movie=name, number="n_dead")
+        assert 3 < float(bright) < 4.5
+        assert float(before) > float(after)
+        assert float(floor) == pytest.approx(1 / 17, abs=1e-4)
+        assert left_out == (["left", "out"] if name == FILM else [])
+    assert said.out.splitlines()[-1] == f"left out of the averages: {FILM}"
+
+
+def test_json_is_what_the_archive_holds(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*COMMAND, "-o", url, "--json", "--quiet", "--scheduler", "threads", "--outliers", "cdf"]
+    assert main([*command, "--method", "plain", "--dtype", "float16", "--gamma", "0.9", "--exclude", "none"]) == OK
+    about = printed(capsys)
+    assert about["shape"] == [7, 4, 96, 128]
+    assert about["dtype"] == "float16"
+    assert about["excluded"] == []
+    done = md.open_archive(url, "movies")
+    after = [row["correlation_after"] for row in about["movies"]]
+    np.testing.assert_array_equal(after, done.correlation_after)
+    options: dict[str, Any] = {"gain": md.open_gain("gain.mrc"), "gamma": 0.9, "outliers": "cdf", "koma": 2}
+    expected = md.process_session(session(), f"{url}2", **options, method="plain", dtype="float16", exclude=None)
+    np.testing.assert_array_equal(done.images, expected["movies"].images)
+
+
+def test_references_and_no_koma(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["correct", "movie_[0-2].mrcz", "-o", url, "--order", "name", "--json", "--quiet", "--koma", "0"]
+    command += ["--dark", "dark.mrcz", "--defects", "defects.mrc", "--dose-rate", "2", "--outliers", "none"]
+    assert main([*command, "--gain", "flipped.mrc", "--orientation", "flip y"]) == OK
+    rows = printed(capsys)["movies"]
+    assert [(row["hot"], row["dead"], row["threshold_hot"], row["correlation_floor"]) for row in rows] == [
+        (0, 1, None, 0.0)
+    ] * 3
+    dark, known = np.ones((96, 128)), np.zeros((96, 128), bool)
+    known[5, 7] = True
+    options: dict[str, Any] = {"gain": md.open_gain("gain.mrc"), "dose_rate": 2, "outliers": None, "koma": None}
+    few = session().isel(movie=slice(3))
+    expected = md.process_session(few, f"{url}2", dark=dark, mask=known, **options)
+    np.testing.assert_array_equal(md.open_archive(url, "movies").images, expected["movies"].images)
+
+
+def test_the_turn_of_the_gain_is_found(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["correct", "movie_[0-3].mrcz", "-o", url, "--order", "name", "--koma", "1", "--quiet", "--json"]
+    assert main([*command, "--gain", "flipped.mrc", "--orientation", "find", "--exclude", FILM]) == OK
+    assert printed(capsys)["excluded"] == [FILM]
+    sums = md.open_archive(url, "derived/sums")
+    expected = md.apply_gain(sums.sums, md.open_gain("gain.mrc"))
+    good = sums.defect_kind == 0
+    np.testing.assert_allclose(sums.corrected.where(good, 0), expected.where(good, 0), rtol=1e-6)
+
+
+def test_resumed_or_begun_anew(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["correct", "movie_[0-2].mrcz", "--order", "name", "-o", url, "--quiet"]
+    assert main([*command, "--koma", "1"]) == OK
+    stamps = {path: path.stat().st_mtime_ns for path in Path(url).rglob("c/*")}
+    assert main([*command, "--koma", "1"]) == OK
+    assert {path: path.stat().st_mtime_ns for path in Path(url).rglob("c/*")} == stamps
+    capsys.readouterr()
+    assert main([*command, "--koma", "0"]) == FAILED
+    error = capsys.readouterr().err
+    assert "koma was 1 and is None" in error
+    assert "--no-resume" in error
+    assert main([*command, "--koma", "0", "--no-resume"]) == OK
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gain", "none.mrc"], "there is no such file"),
+        (["--gain", "small.mrc"], "the gain is 5 x 5"),
+        (["bare_0.mrcz", "bare_1.mrcz", "--dose-rate", "recorded"], "do not tell their dose rate"),
+        (["--exclude", "movie_99"], "movie_99, which is not among the movies"),
+        (["--scheduler", "local:none"], 'give "threads"'),
+        (["--koma", "-1"], "radius of 1 or more"),
+    ],
+    ids=["no file", "wrong size", "no dose rate", "unknown name", "unknown scheduler", "bad radius"],
+)
+def test_errors_are_one_line(url: str, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+    md.write_gain(np.ones((5, 5), np.float32), "small.mrc")
+    files = [] if options[0].startswith("bare") else ["movie_[0-2].mrcz"]
+    assert main(["correct", *files, *options, "--order", "name", "-o", url, "--quiet"]) == FAILED
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    Path("small.mrc").unlink()
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["-o", "x.zarr", "--outliers", "sigma"], ["-o", "x.zarr", "--koma", "many"]], ids=str
+)
+def test_bad_usage(wrong: list[str]) -> None:
+    assert main(["correct", "movie_0.mrcz", *wrong]) == BAD_USAGE
+
+
+def test_movies_that_do_not_fit(url: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = folder / "odd.mrcz"
+    md.write_mrcz(md.simulate.poisson((4, 32, 32), mean=1.0), odd)
+    command = ["correct", "movie_[0-2].mrcz", "odd.mrcz", "--order", "given", "-o", url, "--quiet", "--koma", "1"]
+    assert main(command) == FAILED
+    assert "odd.mrcz" in capsys.readouterr().err
+    with pytest.warns(md.errors.MrczdaskWarning, match=r"odd\.mrcz"):
+        assert main([*command, "--skip-unfit"]) == OK
+    odd.unlink()
