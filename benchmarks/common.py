@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -160,12 +161,21 @@ class ChildRun:
     growth_mb: float
 
 
-def in_child(function: Callable[..., Any], *args: Any) -> ChildRun:
-    """Run a module-level function in a fresh process; `growth_mb` is the peak above what the imports took."""
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+"""glibc keeps freed memory in the process. A virtual machine hands freed pages back to its host and takes seconds for a
+gigabyte of them when they are touched anew: that would be timed, not the programs."""
+
+
+def in_child(function: Callable[..., Any], *args: Any, keep_memory: bool = False) -> ChildRun:
+    """Run a module-level function in a fresh process; `growth_mb` is the peak above what the imports took.
+
+    `keep_memory` is for timings of large arrays; see `KEEP_MEMORY`.
+    """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, function, args))
-    process.start()
+    with mock.patch.dict(os.environ, KEEP_MEMORY if keep_memory else {}):
+        process.start()
     sender.close()
     try:
         outcome = receiver.recv()

@@ -274,7 +274,7 @@ def build_header(header: MrcHeader) -> bytes:
     """The 1024 bytes of a little-endian header that every MRC and MRCZ reader understands.
 
     `statistics=None` writes the MRC2014 "not computed" values. MX = NX and MY = NY, so that mrcfile and IMOD read
-    the pixel size; MZ is `header.m[2]`.
+    the pixel size; MZ is `header.m[2]`, and the cell holds as many sections (all frames where MZ is 0).
     """
     rec = np.zeros(1, fields.HEADER)[0]
     nz, ny, nx = header.shape
@@ -282,7 +282,7 @@ def build_header(header: MrcHeader) -> bytes:
     rec["n"] = nx, ny, nz
     rec["mode"] = header.mode + 1000 * header.compressor
     rec["m"] = nx, ny, header.m[2]
-    rec["cella"] = pixel[0] * nx, pixel[1] * ny, pixel[2] * nz
+    rec["cella"] = pixel[0] * nx, pixel[1] * ny, pixel[2] * (header.m[2] or nz)
     rec["cellb"] = 90.0
     rec["map_axes"] = 1, 2, 3
     stats = header.statistics or Statistics(0.0, -1.0, -2.0, -1.0)

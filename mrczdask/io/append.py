@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.execution.progress import Progress
@@ -19,6 +20,9 @@ from mrczdask.io.encode import Encoding, choose_blosc
 from mrczdask.io.json_header import kept_dtype, split_json
 from mrczdask.io.mrcz_plan import INT8_MAX, encoded_frames, in_uint16, sample_frames, table_of
 from mrczdask.io.source import is_remote, is_wrapped, local_path, open_source
+
+_CELL_Z: Final = 48
+"""Byte of CELLA z."""
 
 
 def append_movie(
@@ -53,7 +57,8 @@ def append_movie(
             file.truncate()
             _sync(file)
             raise
-        _patch(file, len(lengths), sum(lengths) if encoding.codec else 0)
+        depth = np.frombuffer(raw, "<f4", 1, _CELL_Z) * np.float32(1 if header.m[2] else len(lengths) / len(table))
+        _patch(file, depth, len(lengths), sum(lengths) if encoding.codec else 0)
 
 
 def _append_frames(
@@ -109,10 +114,15 @@ def _sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _patch(file: IO[bytes], n_frames: int, packed_bytes: int) -> None:
+def _patch(file: IO[bytes], depth: NDArray[Any], n_frames: int, packed_bytes: int) -> None:
     """NZ last: 4 bytes that turn the old movie into the new one. Statistics of the old frames become "unset"."""
     unset = np.array([0, -1, -2], "<f4").tobytes()
-    for place, content in ((76, unset), (144, packed_bytes.to_bytes(8, "little")), (216, unset[4:8])):
+    for place, content in (
+        (_CELL_Z, depth.tobytes()),
+        (76, unset),
+        (144, packed_bytes.to_bytes(8, "little")),
+        (216, unset[4:8]),
+    ):
         file.seek(place)
         file.write(content)
     _sync(file)

@@ -97,6 +97,9 @@ def _positions(key: Any, size: int) -> list[int]:
 
 def _span(key: Any, size: int) -> tuple[slice, slice | NDArray[np.intp]]:
     """The smallest range of lines that holds a selection, and the selection inside it."""
+    if isinstance(key, slice) and key.step in (None, 1):
+        start, stop, _ = key.indices(size)
+        return slice(start, max(start, stop)), slice(None)
     chosen = _positions(key, size)
     if not chosen:
         return slice(0, 0), slice(None)
@@ -122,7 +125,15 @@ class MrczBackend(BackendEntrypoint):
 
     description = "Electron-microscopy movies: MRC, MRCZ, TIFF and EER"
     url = "https://mrczdask.readthedocs.io"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "signed", "truncated", "storage_options")
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "drop_variables",
+        "signed",
+        "truncated",
+        "upsampling",
+        "frames_per_fraction",
+        "storage_options",
+    )
 
     def open_dataset(
         self,
@@ -131,13 +142,21 @@ class MrczBackend(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         signed: bool | None = None,
         truncated: str = "error",
+        upsampling: int = 1,
+        frames_per_fraction: int = 1,
         storage_options: dict[str, Any] | None = None,
     ) -> xr.Dataset:
         """Open a movie as a Dataset with the variable `images`."""
         from mrczdask.io.movie import movie_dataset
 
-        url = os.fspath(filename_or_obj)
-        ds = movie_dataset(url, signed=signed, truncated=truncated, storage_options=storage_options)
+        ds = movie_dataset(
+            os.fspath(filename_or_obj),
+            signed=signed,
+            truncated=truncated,
+            upsampling=upsampling,
+            frames_per_fraction=frames_per_fraction,
+            storage_options=storage_options,
+        )
         return ds.drop_vars(drop_variables) if drop_variables else ds
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numcodecs.blosc
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
+from mrczdask.execution.schedulers import n_threads
 from mrczdask.formats.mrc import Statistics
 from mrczdask.formats.mrc_fields import PACKED4
 from mrczdask.kernels.statistics import byte_statistics, float_statistics, integer_statistics
@@ -122,8 +125,8 @@ def pack_nibbles(frame: NDArray[Any]) -> bytes:
 
 
 def _strip(frame: NDArray[Any]) -> NDArray[Any]:
-    """Enough lines of a frame to tell encodings apart, from its middle: two of the largest blocks."""
-    rows = -(-2 * max(BLOCK_SIZES) // max(frame.shape[1] * frame.dtype.itemsize, 1))
+    """Enough lines of a frame to tell encodings apart, from its middle: one of the largest blocks."""
+    rows = -(-max(BLOCK_SIZES) // max(frame.shape[1] * frame.dtype.itemsize, 1))
     first = max((frame.shape[0] - rows) // 2, 0)
     return frame[first : first + rows]
 
@@ -131,15 +134,20 @@ def _strip(frame: NDArray[Any]) -> NDArray[Any]:
 def choose_blosc(
     frames: Sequence[NDArray[Any]], encoding: Encoding, shuffle: str | None, blocksize: int | None
 ) -> Encoding:
-    """The filter and block size that make some frames of the movie smallest; what is given is kept."""
+    """The filter, then the block size, that make some frames of the movie smallest; what is given is kept."""
     frames = [_strip(frame) for frame in frames]
     shuffles = [shuffle] if shuffle else ["none", "bit"] if encoding.stored.itemsize == 1 else list(SHUFFLES)
     largest = frames[0].size * encoding.stored.itemsize
     blocks = [blocksize] if blocksize else [size for size in BLOCK_SIZES if size <= largest] or [largest]
-    best: list[tuple[int, int, Encoding]] = []
-    for size in blocks:
-        for name in shuffles:
-            tried = Encoding(encoding.mode, encoding.stored, encoding.codec, encoding.level, name, size)
-            best.append((sum(len(encode_frame(frame, tried)) for frame in frames), size, tried))
-    smallest = min(bytes_ for bytes_, _, _ in best)
-    return min((entry for entry in best if entry[0] <= WORTH * smallest), key=lambda entry: entry[1])[2]
+    filtered = _smallest(frames, [replace(encoding, shuffle=name, blocksize=blocks[-1]) for name in shuffles])
+    return _smallest(frames, [replace(filtered, blocksize=size) for size in blocks])
+
+
+def _smallest(frames: Sequence[NDArray[Any]], tried: Sequence[Encoding]) -> Encoding:
+    """The encoding of fewest bytes; of nearly equal ones the first."""
+    if len(tried) == 1:
+        return tried[0]
+    with ThreadPoolExecutor(n_threads()) as pool:
+        sizes = pool.map(lambda pair: len(encode_frame(*pair)), itertools.product(frames, tried))
+    totals = np.fromiter(sizes, np.int64).reshape(len(frames), len(tried)).sum(axis=0)
+    return tried[int(np.argmax(totals <= WORTH * totals.min()))]

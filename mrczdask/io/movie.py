@@ -30,6 +30,8 @@ def open_movie(
     chunks: Chunks = "auto",
     signed: bool | None = None,
     truncated: Truncated = "error",
+    upsampling: int = 1,
+    frames_per_fraction: int = 1,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Open an MRC, MRCZ, TIFF or EER movie as a lazy array; no pixel is read.
@@ -45,7 +47,11 @@ def open_movie(
     signed : bool, optional
         Read mode 0 as int8 (True) or uint8 (False). By default IMOD's rule decides, or the label of an MRCZ file.
     truncated : {"error", "readable"}
-        What to do with a file that ends early: refuse it, or give the frames that are whole.
+        What to do with a file that ends early: refuse it, or give the frames that are whole. MRC and MRCZ only.
+    upsampling : {1, 2, 4}
+        EER only: the grid on which electrons are rendered; 1 is that of the physical pixels.
+    frames_per_fraction : int
+        EER only: camera frames summed to one frame of the movie; those left over at the end are not read.
     storage_options : mapping, optional
         Passed to the fsspec file system.
 
@@ -64,6 +70,8 @@ def open_movie(
         There is no such file.
     StoreError
         An object store failed after bounded retries.
+    ValueError
+        `upsampling` or `frames_per_fraction` for a file that is no EER, or an option out of its range.
 
     Examples
     --------
@@ -75,19 +83,20 @@ def open_movie(
     >>> movie.isel(frame=2, y=slice(0, 16)).compute().shape
     (16, 64)
     """
-    ds = movie_dataset(os.fspath(url), signed=signed, truncated=truncated, storage_options=storage_options)
+    ds = movie_dataset(
+        os.fspath(url),
+        signed=signed,
+        truncated=truncated,
+        upsampling=upsampling,
+        frames_per_fraction=frames_per_fraction,
+        storage_options=storage_options,
+    )
     return chunked(ds[schema.IMAGES], chunks)
 
 
-def movie_dataset(
-    url: str,
-    *,
-    signed: bool | None = None,
-    truncated: str = "error",
-    storage_options: Mapping[str, Any] | None = None,
-) -> xr.Dataset:
-    """The movie as a Dataset that is lazy without Dask: what an xarray backend gives."""
-    movie = open_file(url, signed=signed, truncated=truncated, storage_options=storage_options)
+def movie_dataset(url: str, **options: Any) -> xr.Dataset:
+    """The movie as a Dataset that is lazy without Dask: what an xarray backend gives. Options as for `open_file`."""
+    movie = open_file(url, **options)
     coords = dict(movie.coords)
     coords.setdefault(schema.FRAME, ((schema.FRAME,), range(movie.reader.shape[0])))
     coords.setdefault(schema.MOVIE, ((), movie_name(url)))
@@ -100,12 +109,16 @@ def open_file(
     *,
     signed: bool | None = None,
     truncated: str = "error",
+    upsampling: int = 1,
+    frames_per_fraction: int = 1,
     storage_options: Mapping[str, Any] | None = None,
 ) -> MovieFile:
     """Open by suffix, and take in the mdoc beside the file; what is not TIFF or EER is read as MRC."""
     if truncated not in ("error", "readable"):
         raise ValueError(f'truncated={truncated!r}: give "error" or "readable"')
     name = unwrapped_name(url).lower()
+    if (upsampling, frames_per_fraction) != (1, 1) and not name.endswith(EER_SUFFIXES):
+        raise ValueError(f"{url}: upsampling and frames_per_fraction are for EER movies, this file is none")
     if name.endswith(TIFF_SUFFIXES):
         from mrczdask.io.tiff import open_tiff
 
@@ -113,7 +126,12 @@ def open_file(
     elif name.endswith(EER_SUFFIXES):
         from mrczdask.io.eer import open_eer
 
-        movie = open_eer(url, storage_options=storage_options)
+        movie = open_eer(
+            url,
+            upsampling=upsampling,
+            frames_per_fraction=frames_per_fraction,
+            storage_options=storage_options,
+        )
     else:
         movie = open_mrc(url, signed=signed, truncated=truncated, storage_options=storage_options)  # type: ignore[arg-type]
     return with_facts(movie, read_sidecar(url, movie.reader.shape[0], storage_options))

@@ -55,7 +55,7 @@ def write_mrcz(
     append: bool = False,
     shuffle: Literal["none", "byte", "bit"] | None = None,
     blocksize: int | None = None,
-    as_list: bool = False,
+    as_list: bool | None = None,
     progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -89,8 +89,10 @@ def write_mrcz(
         Blosc filter; the one that makes a few frames smallest where None.
     blocksize : int, optional
         Blosc block in bytes; measured where None. Small blocks read rows faster, large ones compress better.
-    as_list : bool
-        Let python-mrcz read a list of frames (MZ = 1) instead of one 3-D array (MZ = 0).
+    as_list : bool, optional
+        Write MZ = 1: a stack of images, which python-mrcz reads as a list of frames; False: MZ = 0, which it reads as
+        one 3-D array. By default only plain MRC has MZ = 1 (but for mode 101, which python-mrcz reads as an
+        array only): other programs divide the depth of the cell by it.
     progress : None, True or callable
         True shows a bar; a callable gets (done, total, label).
     storage_options : mapping, optional
@@ -133,7 +135,7 @@ def write_mrcz(
     for attempt in (plan, in_uint16(plan)):
         encoding = choose_blosc(samples, attempt, shuffle, blocksize) if codec else attempt
         try:
-            header = _header(frames, encoding, as_list)
+            header = _header(frames, encoding, _is_list(encoding) if as_list is None else as_list)
             extended = pack_json(frames, metadata)
             with create_file(target, storage_options) as file:
                 _write(file, frames, header, extended, encoding, index, progress, os.path.basename(target))
@@ -142,6 +144,10 @@ def write_mrcz(
             if mode == 0:
                 raise MrcFormatError("a uint8 pixel is above 127: mode 0 is signed, use mode 6", url=target) from None
     return open_movie(target, storage_options=storage_options)
+
+
+def _is_list(encoding: Encoding) -> bool:
+    return encoding.codec is None and encoding.mode != PACKED4
 
 
 def _header(frames: xr.DataArray, encoding: Encoding, as_list: bool) -> MrcHeader:

@@ -36,6 +36,8 @@ def open_session(
     chunks: Chunks = "auto",
     signed: bool | None = None,
     truncated: Truncated = "error",
+    upsampling: int = 1,
+    frames_per_fraction: int = 1,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Open many movies of one shape as one lazy array (movie, frame, y, x); no pixel is read.
@@ -56,6 +58,8 @@ def open_session(
         As in `open_movie`.
     truncated : {"error", "readable"}
         As in `open_movie`.
+    upsampling, frames_per_fraction : int
+        As in `open_movie`.
     storage_options : mapping, optional
         Passed to the fsspec file system.
 
@@ -73,7 +77,7 @@ def open_session(
     MrcFormatError
         With ``errors="raise"``: movies that cannot be opened or do not fit.
     ValueError
-        `order` is none of the three.
+        `order` is none of the three, or an option for EER is given for other files.
 
     Examples
     --------
@@ -89,7 +93,15 @@ def open_session(
     if order not in ("time", "name", "given"):
         raise ValueError(f'order={order!r}: give "time", "name" or "given"')
     found = expand_urls(urls, storage_options)
-    opened = _open_all(found, errors, signed=signed, truncated=truncated, storage_options=storage_options)
+    opened = _open_all(
+        found,
+        errors,
+        signed=signed,
+        truncated=truncated,
+        upsampling=upsampling,
+        frames_per_fraction=frames_per_fraction,
+        storage_options=storage_options,
+    )
     opened = _of_one_shape(opened, errors)
     opened = _ordered(opened, order)
     return _dataset(opened, chunks)

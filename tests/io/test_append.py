@@ -49,6 +49,17 @@ def test_appended_to_a_file_of_python_mrcz(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mrcz.readMRC(str(path))[0], both)
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_cell_grows_with_the_movie(tmp_path: Path, codec: Any) -> None:
+    path = tmp_path / "a.mrcz"
+    frames = xr.DataArray(movie(2), dims=("frame", "y", "x"), attrs={"pixel_size_angstrom": 1.5})
+    md.write_mrcz(frames, path, codec=codec)
+    md.write_mrcz(frames, path, codec=codec, append=True)
+    record = path.read_bytes()[:1024]
+    sections, depth = np.frombuffer(record[36:40], "<i4")[0], np.frombuffer(record[48:52], "<f4")[0]
+    assert depth == 1.5 * (sections or 4)
+
+
 def test_a_larger_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mrcz"
     md.write_mrcz(movie(3), path)

@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 
 import mrczdask as md
 from mrczdask.errors import MissingExtraError, MrcFormatError
@@ -280,6 +281,19 @@ def test_as_a_movie(tmp_path: Path, no_compute: None) -> None:
     assert (movie.dims, movie.shape, movie.dtype) == (("frame", "y", "x"), (4, *SHAPE), np.uint8)
     with dask.config.set(scheduler="threads"):
         np.testing.assert_array_equal(movie.isel(frame=2, y=slice(3, 9)), render(frames, SHAPE, 1)[2, 3:9])
+
+
+def test_grid_and_fractions_of_a_movie_and_a_session(tmp_path: Path) -> None:
+    frames = camera_frames(4, SHAPE)
+    path = write_eer(tmp_path / "a.eer", frames, SHAPE)
+    options = {"upsampling": 2, "frames_per_fraction": 2}
+    want = render(frames, SHAPE, 2).reshape(2, 2, 2 * SHAPE[0], 2 * SHAPE[1]).sum(axis=1)
+    np.testing.assert_array_equal(md.open_movie(path, **options), want)
+    np.testing.assert_array_equal(md.open_session([path], order="name", **options).images[0], want)
+    np.testing.assert_array_equal(xr.open_dataset(path, engine="mrcz", **options).images, want)
+    md.write_mrcz(want.astype(np.uint8), tmp_path / "a.mrc", codec=None)
+    with pytest.raises(ValueError, match=r"a\.mrc: upsampling and frames_per_fraction are for EER"):
+        md.open_movie(tmp_path / "a.mrc", **options)
 
 
 @pytest.mark.parametrize("options", [{"upsampling": 3}, {"frames_per_fraction": 0}, {"frames_per_fraction": 5}])

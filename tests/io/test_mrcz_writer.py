@@ -274,9 +274,9 @@ def test_attributes_coordinates_and_metadata_are_kept(tmp_path: Path) -> None:
     _, meta = mrcz.readMRC(str(tmp_path / "a.mrcz"))
     assert (meta["grid"], meta["voltage"], meta["gain"]) == (7, 200.0, 32.0)
     np.testing.assert_allclose(meta["pixelsize"][1:], 1.25)
-    md.write_mrcz(movie, tmp_path / "c.mrc", codec=None, as_list=True)
+    md.write_mrcz(movie, tmp_path / "c.mrc", codec=None)
     with mrcfile.open(tmp_path / "c.mrc") as mrc:
-        assert mrc.voxel_size.x == pytest.approx(1.25)
+        assert mrc.voxel_size.tolist() == pytest.approx((1.25, 1.25, 1.25))
 
 
 @pytest.mark.parametrize(("as_list", "kind"), [(True, list), (False, np.ndarray)])
