@@ -83,10 +83,11 @@ class MrcReader:
         """Fill `out` with rows and columns of the frames, in the order given."""
         try:
             with open_source(self.url, self.storage_options, size=self.table.end) as source:
-                if self._is_straight(out, rows, cols):
+                if self._is_straight(out, cols):
                     rooms = out.reshape(len(frames), -1).view(np.uint8)
-                    for _ in self._unpacked(source, frames, rows, rooms):
-                        pass
+                    for place, raw in self._unpacked(source, frames, rows, rooms):
+                        if not np.may_share_memory(raw, rooms[place]):
+                            rooms[place] = raw
                     return
                 for place, raw in self._unpacked(source, frames, rows):
                     out[place] = self._pixels(raw, rows.stop - rows.start)[:, cols]
@@ -109,9 +110,9 @@ class MrcReader:
         except MrcFormatError as error:
             raise error.at(self.url) from None
 
-    def _is_straight(self, out: NDArray[Any], rows: slice, cols: slice) -> bool:
-        """Whether whole frames unpack to just the bytes of `out`: no copy is needed."""
-        whole = rows.stop - rows.start == self.shape[1] and cols.stop - cols.start == self.shape[2]
+    def _is_straight(self, out: NDArray[Any], cols: slice) -> bool:
+        """Whether whole lines unpack to just the bytes of `out`: no copy is needed."""
+        whole = cols.stop - cols.start == self.shape[2]
         one_byte = out.dtype.itemsize == self.stored.itemsize == 1
         byte = one_byte and out.dtype.kind != "b"  # uint8 kept in int8 has the same bytes
         same = ((out.dtype == self.dtype == self.stored and self.stored.isnative) or byte) and self.signed_known
@@ -134,7 +135,8 @@ class MrcReader:
         first, last = rows.start * self.line_bytes, rows.stop * self.line_bytes
         if self.compressed and rows.stop - rows.start < self.shape[1]:
             for place in order:
-                yield place, self._some_blocks(source, frames[place], first, last)
+                room = None if rooms is None else rooms[place]
+                yield place, self._some_blocks(source, frames[place], first, last, room)
             return
         for batch in self._batches(order, frames, source.concurrent):
             ranges = [self._range(frames[place], first, last) for place in batch]
@@ -179,7 +181,9 @@ class MrcReader:
         header = parse_chunk_header(head)
         check_chunk_header(header, nbytes=self.shape[1] * self.line_bytes, room=length, frame=frame, byte=offset)
 
-    def _some_blocks(self, source: Source, frame: int, first: int, last: int) -> Any:
+    def _some_blocks(
+        self, source: Source, frame: int, first: int, last: int, room: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Unpack only the Blosc blocks that hold the bytes [first, last) of a frame."""
         offset, length = int(self.table.offsets[frame]), int(self.table.lengths[frame])
         head = source.read_at(offset, min(length, _TABLE_GUESS))
@@ -194,7 +198,9 @@ class MrcReader:
         lo, hi = min(start for start, _ in cut.spans), max(end for _, end in cut.spans)
         body = memoryview(source.read_at(offset + lo, hi - lo))
         buffer = cut.assemble([body[start - lo : end - lo] for start, end in cut.spans])
-        blocks = unpack(buffer, np.empty(cut.nbytes, np.uint8), frame, offset)
+        if room is None or cut.nbytes != room.nbytes:
+            room = np.empty(cut.nbytes, np.uint8)
+        blocks = unpack(buffer, room, frame, offset)
         return blocks[cut.start : cut.start + last - first]
 
 
