@@ -45,6 +45,7 @@ _MODULE_OF = {
     "GainThresholds": "mrczdask.movies.quality",
     "gain_drift": "mrczdask.movies.drift",
     "GainMonitor": "mrczdask.movies.drift",
+    "open_frames": "mrczdask.io.frames",
     "Geometry": "mrczdask.io.geometry",
     "separate_background": "mrczdask.diffraction.background",
     "azimuthal_average": "mrczdask.diffraction.background",

@@ -1,0 +1,130 @@
+"""Frames in the many formats that FabIO reads: CBF, EDF, MarCCD, ADSC and the like, one or several a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.io.frame_set import FrameSet
+from mrczdask.io.hdf5_file import Options
+from mrczdask.io.part_reader import joined
+from mrczdask.io.reader import FrameReader
+from mrczdask.io.source import is_remote, local_path, open_source, unwrapped_name
+
+SINGLE: Final = (".cbf", ".img", ".mccd", ".mar3450", ".mar2300")
+"""Formats of one frame a file: the first file tells the shape of all."""
+_MINIHEADER: Final = {
+    "beam_xy": re.compile(r"Beam_xy\s*\(([\d.+-]+),\s*([\d.+-]+)\)"),
+    "pixel": re.compile(r"Pixel_size\s*([\d.eE+-]+)\s*m\s*x\s*([\d.eE+-]+)\s*m"),
+    "distance_m": re.compile(r"Detector_distance\s*([\d.eE+-]+)\s*m\b"),
+    "wavelength": re.compile(r"Wavelength\s*([\d.eE+-]+)\s*A"),
+    "saturation_value": re.compile(r"Count_cutoff\s*(\d+)\s*counts"),
+    "count_time_s": re.compile(r"Exposure_time\s*([\d.eE+-]+)\s*s\b"),
+}
+_PILATUS_DUMMY: Final = {"dummy": -2, "delta_dummy": 1.5}
+"""Pilatus marks gaps with -1 and bad pixels with -2; these values take both, as pyFAI does."""
+
+
+@dataclass(frozen=True)
+class FabioReader:
+    """Reads the frames of one file, opened in the task; see `FrameReader`."""
+
+    url: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    storage_options: Options = field(default=None, repr=False)
+    stamp: str = field(default="", repr=False)
+
+    def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        with _opened(self.url, self.storage_options) as image:
+            for place, frame in enumerate(frames):
+                try:
+                    pixels = (image if self.shape[0] == 1 else image.getframe(int(frame))).data
+                except Exception as error:  # FabIO's readers raise whatever their code meets
+                    problem = f"the frame does not unpack ({error}): the file is corrupt or truncated"
+                    raise MrcFormatError(problem, url=self.url, frame=int(frame)) from None
+                if pixels is None or pixels.shape != self.shape[1:] or not np.can_cast(pixels.dtype, self.dtype):
+                    found = "nothing" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+                    problem = f"{found} where {self.dtype} {self.shape[1:]} was expected, as in the first file"
+                    raise MrcFormatError(problem, url=self.url, frame=int(frame))
+                out[place] = pixels[rows, cols]
+
+
+def open_fabio_frames(urls: Sequence[str], storage_options: Options = None) -> FrameSet:
+    """Open files of one format; of those with one frame a file only the first is opened here."""
+    first = _open_one(urls[0], storage_options)
+    readers: list[FrameReader] = [first[0]]
+    single = unwrapped_name(urls[0]).lower().endswith(SINGLE)
+    for url in urls[1:]:
+        if single:
+            readers.append(
+                FabioReader(url, first[0].shape, first[0].dtype, storage_options, _stamp(url, storage_options))
+            )
+        else:
+            readers.append(_open_one(url, storage_options)[0])
+    return FrameSet(joined(readers), attrs=first[1])
+
+
+def _stamp(url: str, options: Options) -> str:
+    if is_remote(url):
+        return ""
+    stat = os.stat(local_path(url))
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _open_one(url: str, options: Options) -> tuple[FabioReader, dict[str, Any]]:
+    stamp = _stamp(url, options)
+    with _opened(url, options) as image:
+        if len(image.shape) != 2 or np.dtype(image.dtype).kind not in "iuf":
+            raise MrcFormatError(f"{image.dtype} {image.shape}: no frames", url=url)
+        shape = (int(image.nframes), *map(int, image.shape))
+        reader = FabioReader(url, shape, np.dtype(image.dtype).newbyteorder("="), options, stamp)
+        return reader, _attrs(image.header, reader.dtype)
+
+
+def _opened(url: str, options: Options) -> Any:
+    """The image of FabIO: by name where it is local, else from its bytes."""
+    try:
+        import fabio
+    except ImportError:
+        raise MissingExtraError(f"{url}: this format needs FabIO: pip install 'mrczdask[diffraction]'") from None
+    path = local_path(url)
+    try:
+        if not is_remote(url):
+            if not os.path.exists(path):
+                raise FileNotFoundError(path)
+            return fabio.open(path)
+        with open_source(url, options) as source:
+            return fabio.open(io.BytesIO(source.read_at(0, source.size)))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # FabIO's readers raise whatever their code meets
+        raise MrcFormatError(f"FabIO does not read it ({error}): it is corrupt or of another format", url=url) from None
+
+
+def _attrs(header: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """What the header of a CBF of a Pilatus or Eiger says of the beam and the detector."""
+    text = str(header.get("_array_data.header_contents", ""))
+    found = {name: match for name, pattern in _MINIHEADER.items() if (match := pattern.search(text))}
+    attrs: dict[str, Any] = {}
+    for name, match in found.items():
+        numbers = [float(number) for number in match.groups()]
+        if name == "beam_xy":
+            attrs["beam_center"] = numbers[::-1]
+        elif name == "pixel":
+            attrs["pixel_size_m"] = numbers[::-1]
+        elif name == "wavelength":
+            attrs["wavelength_m"] = numbers[0] * 1e-10
+        else:
+            attrs[name] = numbers[0]
+    if text and dtype.kind == "i":
+        attrs |= _PILATUS_DUMMY
+    return attrs

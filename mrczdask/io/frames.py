@@ -1,0 +1,155 @@
+"""Open diffraction frames of any format as a lazy DataArray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from mrczdask import schema
+from mrczdask.errors import MrcFormatError
+from mrczdask.io.frame_set import FRAME_DIMS, SCAN_DIMS, FrameSet, as_array, join_sets
+from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, Chunks, open_file
+from mrczdask.io.session import expand_urls
+from mrczdask.io.source import unwrapped_name
+
+HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi", ".hdf", ".nx")
+MRC_SUFFIXES: Final = (".mrc", ".mrcs", ".mrcz", ".map", ".st", ".rec", ".ali")
+MOVIE_SUFFIXES: Final = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *EER_SUFFIXES)
+
+
+def open_frames(
+    url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    dataset: str | None = None,
+    scan_shape: tuple[int, int] | None = None,
+    chunks: Chunks = "auto",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Open diffraction frames as a lazy array; no pixel is read.
+
+    Parameters
+    ----------
+    url : str, path or list of them
+        A file, a pattern ("run_*.cbf") or several files, whose frames are taken one after another: HDF5 (.h5, .nxs,
+        .cxi: an Eiger or NeXus master with its data files, virtual datasets, plain datasets), CBF and whatever else
+        FabIO reads, NanoMEGAS .blo, Merlin .mib, MRC and MRCZ, TIFF, EER, Zarr. Local or at any url fsspec knows.
+    dataset : str, optional
+        The dataset in an HDF5 file, or the array in a Zarr store, where the file does not tell it.
+    scan_shape : (int, int), optional
+        (scan_y, scan_x) of a scan whose file does not tell it.
+    chunks : "auto", mapping, int or None
+        Dask chunks. "auto": whole frames, 32 to 128 MB a chunk when counted at 4 bytes a pixel. None: lazy without
+        Dask.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
+
+    Returns
+    -------
+    xarray.DataArray
+        `images` (shot, y, x), or (scan_y, scan_x, ky, kx) for 4D-STEM, as stored. The coordinate `mask` (y, x) bool,
+        True = bad, where the file holds one, lazy; attributes `beam_center` [y, x] in pixels as the file says it,
+        `pixel_size_m` [y, x], `distance_m`, `wavelength_m`, `dummy`, `saturation_value` where it tells them.
+
+    Raises
+    ------
+    MrcFormatError
+        A file is not what it should be, is truncated, or a data file is missing that a master file names.
+    MissingExtraError
+        HDF5 needs h5py and hdf5plugin, CBF and the like FabIO.
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        No file is given, files of several formats are, or `scan_shape` does not fit.
+
+    Notes
+    -----
+    HDF5 chunks are read by their byte ranges and unpacked outside the HDF5 library, whose lock would let only one
+    thread work; bitshuffle with LZ4 or Zstandard, LZ4, Zstandard, Blosc, gzip and shuffle are. Others go through h5py.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> _ = md.write_mrcz(md.simulate.poisson((4, 64, 64), mean=1.0, seed=0), "frames.mrcz")
+    >>> md.open_frames("frames.mrcz").dims
+    ('shot', 'y', 'x')
+    >>> md.open_frames("frames.mrcz", scan_shape=(2, 2)).sizes["scan_y"]
+    2
+    """
+    urls = expand_urls(url, storage_options=storage_options)
+    kinds = {_kind(one) for one in urls}
+    if len(kinds) > 1:
+        raise ValueError(f"{urls[0]} and others: {', '.join(sorted(kinds))} files together: open them one by one")
+    (kind,) = kinds
+    if kind == "Zarr":
+        return _of_zarr(urls, dataset, chunks, storage_options)
+    frames = _open(kind, urls, dataset, storage_options)
+    return as_array(_scanned(frames, scan_shape), chunks)
+
+
+def _kind(url: str) -> str:
+    name = unwrapped_name(url.rstrip("/")).lower()
+    known = {HDF5_SUFFIXES: "HDF5", (".blo",): "block", (".mib",): "Merlin", (".zarr",): "Zarr", MOVIE_SUFFIXES: "MRC"}
+    return next((kind for suffixes, kind in known.items() if name.endswith(suffixes)), "FabIO")
+
+
+def _open(kind: str, urls: Sequence[str], dataset: str | None, options: Mapping[str, Any] | None) -> FrameSet:
+    if kind == "FabIO":
+        from mrczdask.io.fabio_frames import open_fabio_frames
+
+        return open_fabio_frames(urls, options)
+    if kind == "HDF5":
+        from mrczdask.io.hdf5_frames import open_hdf5_frames
+
+        return join_sets([open_hdf5_frames(url, dataset=dataset, storage_options=options) for url in urls])
+    if kind == "MRC":
+        return join_sets([_of_movie(url, options) for url in urls])
+    from mrczdask.io.plain_frames import open_blo, open_mib
+
+    opener = open_blo if kind == "block" else open_mib
+    return join_sets([opener(url, options) for url in urls])
+
+
+def _of_movie(url: str, options: Mapping[str, Any] | None) -> FrameSet:
+    movie = open_file(url, storage_options=options)
+    if len(movie.reader.shape) != 3:
+        raise MrcFormatError(f"pixels of {movie.reader.shape[3:]} bands are no diffraction frames", url=url)
+    return FrameSet(movie.reader, attrs=movie.attrs)
+
+
+def _scanned(frames: FrameSet, scan: tuple[int, int] | None) -> FrameSet:
+    if scan is None:
+        return frames
+    if len(scan) != 2 or scan[0] * scan[1] != frames.reader.shape[0]:
+        raise ValueError(f"{frames.reader.url}: {frames.reader.shape[0]} frames are no scan of {tuple(scan)}")
+    kept = frames.coords if scan == frames.scan else {}
+    return replace(frames, scan=(int(scan[0]), int(scan[1])), coords=kept)
+
+
+def _of_zarr(
+    urls: Sequence[str], dataset: str | None, chunks: Chunks, options: Mapping[str, Any] | None
+) -> xr.DataArray:
+    import dask.array as da
+    import zarr
+
+    if len(urls) > 1:
+        raise ValueError(f"{urls[0]} and others: open Zarr stores one by one")
+    root = zarr.open(urls[0], mode="r", storage_options=dict(options) if options else None)
+    array = root if isinstance(root, zarr.Array) else root.get(dataset or schema.IMAGES)
+    if not isinstance(array, zarr.Array):
+        listed = ", ".join(name for name, _ in root.arrays()) if isinstance(root, zarr.Group) else ""
+        raise MrcFormatError(
+            f"there is no array {dataset or schema.IMAGES}, only: {listed}: give dataset=", url=urls[0]
+        )
+    if array.ndim not in (3, 4) or np.dtype(array.dtype).kind not in "iuf":
+        raise MrcFormatError(f"{array.dtype} {array.shape}: no frames", url=urls[0])
+    dims = FRAME_DIMS if array.ndim == 3 else SCAN_DIMS
+    attrs = {name: value for name, value in array.attrs.asdict().items() if not name.startswith("_")}
+    images = xr.DataArray(da.from_zarr(array), dims=dims, attrs=attrs, name=schema.IMAGES)
+    if array.ndim == 3:
+        images = images.assign_coords({schema.SHOT: range(array.shape[0])})
+    return images if chunks in ("auto", None) else images.chunk(chunks)

@@ -1,0 +1,164 @@
+"""Where the chunks of an HDF5 dataset lie in the file, and how one is unpacked without the HDF5 library.
+
+The library holds one lock for the whole process; bytes that are read and unpacked past it keep every thread busy.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numcodecs.blosc
+import numcodecs.zstd
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.errors import MrcFormatError
+from mrczdask.formats.hdf5_chunk import LZ4, ZSTD, as_blosc
+
+GZIP: Final = 1
+SHUFFLE: Final = 2
+BLOSC: Final = 32001
+LZ4_FILTER: Final = 32004
+BITSHUFFLE: Final = 32008
+ZSTD_FILTER: Final = 32015
+"""Filters by the numbers they are registered under."""
+_BITSHUFFLE_CODECS: Final = {2: LZ4, 3: ZSTD}
+"""The fifth parameter of bitshuffle, and the codec of Blosc."""
+
+
+class NeedsLibraryError(Exception):
+    """Only the HDF5 library unpacks this chunk."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter of the pipeline, in the order of writing."""
+
+    number: int
+    parameters: tuple[int, ...]
+
+    @property
+    def is_known(self) -> bool:
+        if self.number == BITSHUFFLE:
+            return len(self.parameters) > 4 and self.parameters[4] in _BITSHUFFLE_CODECS
+        return self.number in _UNPACK
+
+
+@dataclass(frozen=True)
+class ChunkTable:
+    """Byte ranges of the chunks of a dataset, by their place in the grid; an `offset` of -1: never written."""
+
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    stored: np.dtype[Any]
+    filters: tuple[Filter, ...]
+    fill: Any
+    offsets: NDArray[np.int64] = field(repr=False)
+    sizes: NDArray[np.int64] = field(repr=False)
+    skipped: NDArray[np.uint32] = field(repr=False)
+    """Bits of the filters that were not applied to a chunk."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        return int(np.prod(self.chunk)) * self.stored.itemsize
+
+    def unpack(self, raw: bytes, place: tuple[int, ...]) -> NDArray[Any]:
+        """The pixels of a chunk; at the borders of the dataset it reaches past them."""
+        data: Any = raw
+        skipped = int(self.skipped[place])
+        for k in reversed(range(len(self.filters))):
+            if not skipped >> k & 1:
+                data = _UNPACK[self.filters[k].number](data, self.filters[k], self.stored.itemsize)
+        if len(data) != self.chunk_bytes:
+            raise MrcFormatError(f"a chunk holds {len(data)} bytes instead of {self.chunk_bytes}: it is corrupt")
+        return np.frombuffer(data, self.stored).reshape(self.chunk)
+
+
+def chunk_table(dataset: Any) -> ChunkTable | None:
+    """The table of a dataset of h5py; None where its pixels can be had from the library only."""
+    plist = dataset.id.get_create_plist()
+    if dataset.is_virtual or dataset.external or dataset.file.userblock_size:
+        return None
+    filters = tuple(_filter(plist.get_filter(k)) for k in range(plist.get_nfilters()))
+    if dataset.chunks is None:
+        return _contiguous(dataset)
+    if not all(one.is_known for one in filters):
+        return None
+    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    offsets, sizes, skipped = np.full(grid, -1, np.int64), np.zeros(grid, np.int64), np.zeros(grid, np.uint32)
+
+    def note(info: Any) -> None:
+        place = tuple(at // c for at, c in zip(info.chunk_offset, dataset.chunks, strict=True))
+        offsets[place], sizes[place], skipped[place] = info.byte_offset, info.size, info.filter_mask
+
+    if 0 not in grid:
+        dataset.id.chunk_iter(note)
+    return ChunkTable(
+        tuple(dataset.shape), dataset.chunks, dataset.dtype, filters, dataset.fillvalue, offsets, sizes, skipped
+    )
+
+
+def _contiguous(dataset: Any) -> ChunkTable | None:
+    """A dataset in one piece as chunks of one frame, or None where its bytes are in the header."""
+    from h5py import h5d
+
+    if dataset.id.get_create_plist().get_layout() != h5d.CONTIGUOUS:
+        return None
+    shape = tuple(dataset.shape)
+    chunk = (*([1] * (len(shape) - 2)), *shape[-2:])
+    grid = tuple(-(-n // max(c, 1)) for n, c in zip(shape, chunk, strict=True))
+    size = int(np.prod(chunk)) * dataset.dtype.itemsize
+    start = dataset.id.get_offset()
+    numbers = np.arange(int(np.prod(grid)), dtype=np.int64).reshape(grid)
+    offsets = np.full(grid, -1, np.int64) if start is None else start + size * numbers
+    none = np.zeros(grid, np.uint32)
+    return ChunkTable(shape, chunk, dataset.dtype, (), dataset.fillvalue, offsets, np.full(grid, size), none)
+
+
+def _filter(said: tuple[int, int, tuple[int, ...], bytes]) -> Filter:
+    return Filter(said[0], tuple(said[2]))
+
+
+def _inflate(data: Any, _: Filter, __: int) -> bytes:
+    return zlib.decompress(data)
+
+
+def _unshuffle(data: Any, _: Filter, itemsize: int) -> Any:
+    """Bytes of an element together again; what is left over at the end was not moved."""
+    whole = len(data) // itemsize * itemsize
+    moved = np.frombuffer(data, np.uint8)
+    back = np.ascontiguousarray(moved[:whole].reshape(itemsize, -1).T).reshape(-1)
+    return back if whole == len(data) else np.concatenate([back, moved[whole:]])
+
+
+def _unblosc(data: Any, _: Filter, __: int) -> bytes:
+    return bytes(numcodecs.blosc.decompress(bytes(data)))
+
+
+def _unzstd(data: Any, _: Filter, __: int) -> bytes:
+    return bytes(numcodecs.zstd.decompress(data))
+
+
+def _unblock(data: Any, one: Filter, itemsize: int) -> Any:
+    """Blocks of LZ4 or Zstandard, their bits transposed or not."""
+    bitshuffled = one.number == BITSHUFFLE
+    codec = _BITSHUFFLE_CODECS[one.parameters[4]] if bitshuffled else LZ4
+    found = as_blosc(bytes(data), itemsize, codec=codec, bitshuffled=bitshuffled)
+    if found is None:
+        raise NeedsLibraryError
+    chunk, tail = found
+    whole = bytes(numcodecs.blosc.decompress(chunk)) if len(chunk) > 16 else b""
+    return whole + tail if tail else whole
+
+
+_UNPACK: Final[dict[int, Callable[[Any, Filter, int], Any]]] = {
+    GZIP: _inflate,
+    SHUFFLE: _unshuffle,
+    BLOSC: _unblosc,
+    LZ4_FILTER: _unblock,
+    BITSHUFFLE: _unblock,
+    ZSTD_FILTER: _unzstd,
+}

@@ -1,0 +1,55 @@
+"""HDF5 files, local or remote: opened, and what is not one refused in a line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.io.source import is_remote, local_path
+
+Options = Mapping[str, Any] | None
+
+
+def hdf5(url: str) -> Any:
+    """h5py with the filters of hdf5plugin."""
+    try:
+        import h5py
+        import hdf5plugin  # noqa: F401  registers bitshuffle-LZ4
+    except ImportError:
+        raise MissingExtraError(f"{url}: HDF5 needs h5py: pip install 'mrczdask[hdf5]'") from None
+    return h5py
+
+
+@contextmanager
+def open_hdf5(url: str, storage_options: Options = None) -> Iterator[Any]:
+    """The root group of an HDF5 file, to read."""
+    h5py = hdf5(url)
+    if is_remote(url):
+        import fsspec
+
+        with fsspec.open(url, "rb", **dict(storage_options or {})) as stream, _file(h5py, stream, url) as file:
+            yield file
+        return
+    path = local_path(url)
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    with _file(h5py, path, url) as file:
+        yield file
+
+
+def _file(h5py: Any, where: Any, url: str) -> Any:
+    try:
+        return h5py.File(where, "r")
+    except OSError as error:
+        raise MrcFormatError(f"this is no HDF5 file, or a truncated one: {error}", url=url) from None
+
+
+def beside(url: str, name: str) -> str:
+    """The url of a file that a file names: relative names are taken from its folder."""
+    if is_remote(name) or os.path.isabs(name):
+        return name
+    folder, slash, _ = url.rpartition("/")
+    return f"{folder}{slash}{name}"

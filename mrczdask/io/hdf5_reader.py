@@ -1,0 +1,177 @@
+"""Frames of one HDF5 dataset: from the bytes of its chunks, or from the HDF5 library where only that can."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.errors import MrcFormatError
+from mrczdask.io.hdf5_chunks import ChunkTable, NeedsLibraryError, chunk_table
+from mrczdask.io.hdf5_file import open_hdf5
+from mrczdask.io.source import Source, open_source
+
+_MANY: Final = 64 << 20
+"""Packed bytes fetched at once from an object store."""
+
+Place = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LibraryReader:
+    """Reads frames through h5py, opened in the task; see `FrameReader`. Leading dims are flattened to frames."""
+
+    url: str
+    dataset: str
+    full: tuple[int, ...]
+    dtype: np.dtype[Any]
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    stamp: str = field(default="", repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (int(np.prod(self.full[:-2])), *self.full[-2:])
+
+    def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        try:
+            with open_hdf5(self.url, self.storage_options) as file:
+                dataset = file[self.dataset]
+                for place, frame in enumerate(frames):
+                    lead = np.unravel_index(frame, self.full[:-2]) if len(self.full) > 2 else ()
+                    out[place] = dataset[(*map(int, lead), rows, cols)]
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, MrcFormatError | FileNotFoundError):
+                raise
+            raise MrcFormatError(f"{self.dataset} does not unpack ({error}): it is corrupt", url=self.url) from None
+
+
+@dataclass(frozen=True)
+class ChunkReader:
+    """Reads frames from the bytes of the chunks, without the HDF5 library; see `FrameReader`."""
+
+    library: LibraryReader
+    table: ChunkTable = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return self.library.url
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.library.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.library.dtype
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        own = self.library
+        return "mrczdask.ChunkReader", own.url, own.dataset, own.full, own.dtype.str, own.stamp
+
+    def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        tiles = [range(span.start // c, -(-span.stop // c)) for span, c in zip((rows, cols), self._tile, strict=True)]
+        wanted = self._by_chunk(frames)
+        places = [(*lead, *tile) for lead in wanted for tile in product(*tiles)]
+        try:
+            with open_source(self.url, self.library.storage_options, size=self._end) as source:
+                for place, pixels in self._chunks(source, places, wanted, out.dtype):
+                    self._copy(pixels, place, wanted[place[:-2]], out, rows, cols)
+        except NeedsLibraryError:
+            self.library.read_into(out, frames, rows, cols)
+
+    @property
+    def _tile(self) -> tuple[int, ...]:
+        return self.table.chunk[-2:]
+
+    @property
+    def _end(self) -> int:
+        return int((self.table.offsets + self.table.sizes).max(initial=0))
+
+    def _by_chunk(self, frames: Sequence[int]) -> dict[Place, list[tuple[int, Place, int]]]:
+        """Of the chunks along the leading dims: places in the output, places in the chunk and frame numbers."""
+        wanted = defaultdict(list)
+        lead_shape, lead_chunk = self.table.shape[:-2], self.table.chunk[:-2]
+        for place, frame in enumerate(frames):
+            lead = [int(k) for k in np.unravel_index(frame, lead_shape)] if lead_shape else []
+            chunk = tuple(at // c for at, c in zip(lead, lead_chunk, strict=True))
+            inside = tuple(at % c for at, c in zip(lead, lead_chunk, strict=True))
+            wanted[chunk].append((place, inside, int(frame)))
+        return wanted
+
+    def _chunks(
+        self, source: Source, places: Sequence[Place], wanted: Mapping[Place, Any], dtype: np.dtype[Any]
+    ) -> Iterator[tuple[Place, NDArray[Any]]]:
+        for batch in self._batches(places, source.concurrent):
+            ranges = [(int(self.table.offsets[place]), int(self.table.sizes[place])) for place in batch]
+            written = [k for k, (offset, _) in enumerate(ranges) if offset >= 0]
+            data = dict(zip(written, source.read_ranges([ranges[k] for k in written]), strict=True))
+            for k, place in enumerate(batch):
+                if k in data:
+                    yield place, self._unpacked(data[k], place, wanted[place[:-2]][0][2], *ranges[k])
+                else:
+                    yield place, np.broadcast_to(np.asarray(self.table.fill, dtype), self.table.chunk)
+
+    def _batches(self, places: Sequence[Place], concurrent: bool) -> Iterator[list[Place]]:
+        batch: list[Place] = []
+        held = 0
+        for place in places:
+            size = int(self.table.sizes[place])
+            if batch and (not concurrent or held + size > _MANY):
+                yield batch
+                batch, held = [], 0
+            batch.append(place)
+            held += size
+        if batch:
+            yield batch
+
+    def _unpacked(self, raw: bytes, place: Place, frame: int, offset: int, size: int) -> NDArray[Any]:
+        if len(raw) < size:
+            raise MrcFormatError(
+                f"{size} bytes were here when the file was opened, {len(raw)} are left: the file is truncated",
+                url=self.url,
+                frame=frame,
+                byte=offset,
+            )
+        try:
+            return self.table.unpack(raw, place)
+        except NeedsLibraryError:
+            raise
+        except MrcFormatError as error:
+            raise MrcFormatError(error.problem, url=self.url, frame=frame, byte=offset) from None
+        except Exception as error:  # RuntimeError, ValueError or zlib.error by the codec
+            problem = f"a chunk does not unpack ({error}): it is corrupt"
+            raise MrcFormatError(problem, url=self.url, frame=frame, byte=offset) from None
+
+    def _copy(
+        self,
+        pixels: NDArray[Any],
+        place: Place,
+        wanted: Sequence[tuple[int, Place, int]],
+        out: NDArray[Any],
+        rows: slice,
+        cols: slice,
+    ) -> None:
+        """What of a chunk is asked for, into the output."""
+        into: list[slice] = []
+        of: list[slice] = []
+        for span, at, tile in zip((rows, cols), place[-2:], self._tile, strict=True):
+            first, last = max(span.start, at * tile), min(span.stop, (at + 1) * tile)
+            into.append(slice(first - span.start, last - span.start))
+            of.append(slice(first - at * tile, last - at * tile))
+        for target, inside, _ in wanted:
+            out[target, into[0], into[1]] = pixels[inside][of[0], of[1]]
+
+
+def dataset_reader(
+    dataset: Any, url: str, storage_options: Mapping[str, Any] | None, stamp: str
+) -> ChunkReader | LibraryReader:
+    """A reader of the frames of an open dataset of h5py."""
+    full = tuple(map(int, dataset.shape))
+    library = LibraryReader(url, dataset.name, full, dataset.dtype.newbyteorder("="), storage_options, stamp)
+    table = chunk_table(dataset)
+    return library if table is None else ChunkReader(library, table)
