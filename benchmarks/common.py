@@ -174,7 +174,12 @@ def in_child(function: Callable[..., Any], *args: Any, keep_memory: bool = False
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, function, args))
-    with mock.patch.dict(os.environ, KEEP_MEMORY if keep_memory else {}):
+    with mock.patch.dict(os.environ):
+        for name, value in KEEP_MEMORY.items():
+            if keep_memory:
+                os.environ[name] = value
+            else:
+                os.environ.pop(name, None)
         process.start()
     sender.close()
     try:

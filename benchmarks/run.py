@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from benchmarks.common import ROOT
+from benchmarks.common import KEEP_MEMORY, ROOT
 
 DRIVERS = {"common", "run"}
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.names or available():
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if options.quick else [])]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        if subprocess.run(command, cwd=ROOT, env=os.environ | KEEP_MEMORY, check=False).returncode:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
