@@ -79,6 +79,11 @@ def open_session(
     ValueError
         `order` is none of the three, or an option for EER is given for other files.
 
+    Notes
+    -----
+    Select in one step: ``images[1, 3]`` reads one frame, ``images[1][3]`` the Dask chunk of movie 1 that holds it,
+    because Dask hands only the first selection down to the reader.
+
     Examples
     --------
     >>> import mrczdask as md
