@@ -12,11 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from demo_steps import blind_gain, counting_codecs, formats, outliers
+from demo_steps import blind_gain, counting_codecs, formats, normalisation, outliers
 
 STEPS = (
     ("Open, convert and prove equal: MRC, MRCZ, Zarr", formats.run),
     ("Find outlier pixels and fill them", outliers.run),
+    ("Correct a session: gain, outliers, KOMA", normalisation.run),
     ("Estimate the gain from the movies alone", blind_gain.run),
     ("Two codecs for counting detectors, in Zarr", counting_codecs.run),
 )
