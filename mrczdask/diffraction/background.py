@@ -18,8 +18,13 @@ from mrczdask.io.geometry import Geometry, Unit
 from mrczdask.kernels import azimuthal
 from mrczdask.provenance import record
 
-ErrorModel = Literal["poisson", "azimuthal", "hybrid"]
-MODELS: Final = {"poisson": azimuthal.POISSON, "azimuthal": azimuthal.AZIMUTHAL, "hybrid": azimuthal.HYBRID}
+ErrorModel = Literal["poisson", "azimuthal", "hybrid", "count"]
+MODELS: Final = {
+    "poisson": azimuthal.POISSON,
+    "azimuthal": azimuthal.AZIMUTHAL,
+    "hybrid": azimuthal.HYBRID,
+    "count": azimuthal.COUNT,
+}
 RADIUS: Final = "radius"
 
 _BINS: Final = np.dtype([("average", np.float32), ("deviation", np.float32), ("count", np.int32)])
@@ -69,8 +74,10 @@ def separate_background(
         Radial bins of equal width between the smallest and the largest radius that is not masked.
     unit : str
         Of the radius: "q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm" or "pixel".
-    error_model : {"poisson", "azimuthal", "hybrid"}
+    error_model : {"poisson", "azimuthal", "hybrid", "count"}
         Deviation of a pixel: from its counts; from the spread of its bin; or the latter to clip, the former at the end.
+        "count", for counting detectors, clips by the quantiles of Poisson's distribution, and is right at any count;
+        the others are not below about 1 count a pixel.
     cutoff_clip : float
         Pixels further than this from the average of their bin, in deviations, are dropped. Chauvenet's criterion is a
         floor: 0 takes it alone.
@@ -113,7 +120,12 @@ def separate_background(
     -----
     With b = (raw - dark) / w and w the product of flat, solid angle and polarization: mean = sum(b w) / sum(w),
     std = sqrt(sum(v) / sum(w^2)) with v = max(1, raw) for Poisson and v = w^2 (b - mean)^2 for azimuthal. A pixel is
-    dropped where \\|b - mean\\| > max(cutoff_clip, sqrt(2 ln(n / sqrt(2 pi)))) std.
+    dropped where \\|b - mean\\| > z std with z = max(cutoff_clip, sqrt(2 ln(n / sqrt(2 pi)))), n the pixels of the bin.
+
+    "count" drops a pixel where a Poisson count of the mean expected there, w mean + dark, would lie as far out with a
+    probability below that of a normal number above z: of pure background it drops at most 2 / z pixels a bin, at any
+    count. The mean is corrected for what the limits cut off, std = sqrt(sum(w mean + dark) / sum(w^2)), and bins of
+    fewer than 10 pixels are not clipped.
 
     References
     ----------
@@ -186,7 +198,7 @@ def azimuthal_average(
         Radial bins of equal width.
     unit : str
         Of the radius, as in `separate_background`.
-    error_model : {"poisson", "azimuthal", "hybrid"}
+    error_model : {"poisson", "azimuthal", "hybrid", "count"}
         As in `separate_background`; hybrid is Poisson here.
     mask : array of bool, optional
         (y, x), True = bad.
@@ -287,7 +299,7 @@ def _prepare(
     radial = radial_bins(geometry, **binning)
     return images, _Clipping(
         radial=radial,
-        dark=_flat_map(dark, images)[radial.order] if dark is not None else np.empty(0, np.float32),
+        dark=radial.in_order(_map(dark, images)) if dark is not None else np.empty(0, np.float32),
         dummy=np.nan if dummy is None else float(dummy),
         delta=float(delta or 0.0),
         model=MODELS[error_model],
@@ -296,11 +308,11 @@ def _prepare(
     )
 
 
-def _flat_map(values: ArrayLike, images: xr.DataArray) -> NDArray[np.float32]:
+def _map(values: ArrayLike, images: xr.DataArray) -> NDArray[np.float32]:
     array = np.asarray(values, np.float32)
     if array.shape != images.shape[1:]:
         raise MrczdaskError(f"dark has the shape {array.shape}, the frames {images.shape[1:]}")
-    return array.reshape(-1)
+    return array
 
 
 def _binned(images: xr.DataArray, clipping: _Clipping) -> da.Array:
@@ -316,15 +328,14 @@ def _clip_chunk(block: NDArray[Any], clipping: _Clipping) -> NDArray[Any]:
     average: NDArray[Any] = np.empty(radial.centres.size, np.float32)
     deviation: NDArray[Any] = np.empty(radial.centres.size, np.float32)
     count: NDArray[Any] = np.empty(radial.centres.size, np.int32)
-    none = np.empty(0, np.float32)
+    raw: NDArray[Any] = np.empty(radial.norm_in_order.size + 1, np.float32)
     for k, frame in enumerate(block):
+        azimuthal.to_bins(np.ascontiguousarray(frame).reshape(-1), radial.slots, raw)
         azimuthal.clip_background(
-            np.ascontiguousarray(frame).reshape(-1),
-            radial.order,
+            raw,
             radial.edges,
             radial.norm_in_order,
             clipping.dark,
-            none,
             clipping.dummy,
             clipping.delta,
             clipping.model,

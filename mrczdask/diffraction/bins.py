@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit, check_unit
-from mrczdask.kernels.azimuthal import bin_order
+from mrczdask.kernels.azimuthal import bin_slots, to_bins
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
 class RadialBins:
-    """Pixels in the order of their bins, and what a frame is divided by.
+    """Where the pixels stand in the order of their bins, and what a frame is divided by.
 
-    `order` and `edges` as in `kernels.azimuthal`; `norm` (y, x) float32; `norm_in_order` the same in bin order;
+    `slots` and `edges` as in `kernels.azimuthal`; `norm` (y, x) float32; `norm_in_order` the same in bin order;
     `centres` the bin centres in the shown unit, float32; `place` (y, x) float32, the place of a pixel among the centres
     (0 is the first), NaN where it is masked or out of range; `pixel_radius` (y, x) float32, NaN where masked.
     """
 
-    order: NDArray[np.uint32] = field(repr=False)
+    slots: NDArray[np.uint32] = field(repr=False)
     edges: NDArray[np.int64] = field(repr=False)
     norm: NDArray[np.float32] = field(repr=False)
     norm_in_order: NDArray[np.float32] = field(repr=False)
@@ -42,6 +42,16 @@ class RadialBins:
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "mrczdask.RadialBins", self.token
+
+    def in_order(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """The valid pixels of an image (y, x) in bin order."""
+        return _in_order(image, self.slots, self.edges)
+
+
+def _in_order(image: NDArray[Any], slots: NDArray[np.uint32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
+    out = np.empty(edges[-1] + 1, np.float32)
+    to_bins(image.reshape(-1), slots, out)
+    return out[:-1]
 
 
 def radial_bins(
@@ -77,7 +87,7 @@ def radial_bins(
     step = (high - low) / bins
     number = np.floor((radius - low) / step).astype(np.int32)
     number[bad] = -1
-    order, edges = bin_order(number.reshape(-1), bins)
+    slots, edges = bin_slots(number.reshape(-1), bins)
     centres = np.linspace(low + step / 2, high - step / 2, bins)
     scale = SCALES.get(unit, 1.0)
     place = ((radius - centres[0]) / step).astype(np.float32)
@@ -85,10 +95,10 @@ def radial_bins(
     norm32 = norm.astype(np.float32)
     shown = (radius * scale).astype(np.float32)
     return RadialBins(
-        order=order,
+        slots=slots,
         edges=edges,
         norm=norm32,
-        norm_in_order=norm32.reshape(-1)[order],
+        norm_in_order=_in_order(norm32, slots, edges),
         centres=(centres * scale).astype(np.float32),
         place=np.where(out, np.float32(np.nan), place),
         pixel_radius=np.where(bad, np.float32(np.nan), shown),

@@ -1,0 +1,162 @@
+"""Clipping of counts by the quantiles of their Poisson distribution: right at any count, also far below one a pixel.
+
+A pixel of dark count d and norm w is kept where lo(mu) <= raw <= hi(mu), mu = m w + d: a Poisson count of mean mu lies
+above hi, or below lo, with a probability of at most that of one tail of the normal cutoff. What the limits cut from a
+clean background lowers its mean, at low counts by some per cent: the mean is divided by that share. Every cycle judges
+all pixels again: the first mean, which peaks have raised, may have dropped the lowest of the background.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LEAST_CLIPPED: Final = 10
+"""Bins of fewer pixels are not clipped: one of four can empty itself."""
+_SUMMED_MEAN: Final = 64.0
+"""Means up to here by summing probabilities; above, the Cornish-Fisher expansion has an error below 0.1 count."""
+_TINY: Final = 1e-18
+"""Probability beyond which a tail is not followed."""
+
+
+@njit(nogil=True, cache=True)
+def normal_tail(z: float) -> float:
+    """Probability of a normal number above z."""
+    return 0.5 * math.erfc(z / math.sqrt(2.0))
+
+
+@njit(nogil=True, cache=True)
+def poisson_limits(mu: float, z: float) -> tuple[float, float, float]:
+    """(lo, hi, share): the narrowest range of counts of mean mu with at most `normal_tail(z)` on either side of it.
+
+    `share` is the mean of the counts inside the range, against mu; 1 where the range is 0 alone.
+    """
+    if mu <= 0.0:
+        return 0.0, 0.0, 1.0
+    if mu > _SUMMED_MEAN:  # Fisher and Cornish, Technometrics 2 (1960) 209, to the third cumulant and its square
+        s, skew = math.sqrt(mu), (z * z - 1.0) / 6.0
+        bend = (z - z**3) / (72.0 * s)
+        return math.floor(mu - s * z + skew - bend + 0.5), math.ceil(mu + s * z + skew + bend - 0.5), 1.0
+    tail = normal_tail(z)
+    k = math.floor(mu)
+    at_mode = math.exp(k * math.log(mu) - mu - math.lgamma(k + 1.0))
+    hi, p = k, at_mode
+    while p > _TINY:
+        hi += 1.0
+        p *= mu / hi
+    above = 0.0
+    while hi > 0.0 and above + p <= tail:  # P(X >= hi) <= tail: hi - 1 is still a limit
+        above += p
+        p *= hi / mu
+        hi -= 1.0
+    at_hi = p
+    lo, p = k, at_mode
+    while lo > 0.0 and p > _TINY:
+        p *= lo / mu
+        lo -= 1.0
+    below = 0.0
+    while below + p <= tail:
+        below += p
+        lo += 1.0
+        p *= mu / lo
+    under = p * lo / mu  # of lo - 1; 0 for lo = 0
+    inside = 1.0 - above - below
+    return lo, hi, (inside + under - at_hi) / inside if hi > 0.0 else 1.0
+
+
+@njit(nogil=True, cache=True)
+def clip_counts(
+    raw: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    n: int,
+    cutoff: float,
+    cycles: int,
+) -> tuple[float, float, int]:
+    """Mean, deviation and number of pixels of one bin; the pixels kept are moved to the front."""
+    mean, kept = _level(raw, weight, dark, n), n
+    for _ in range(cycles):
+        if kept < LEAST_CLIPPED:
+            break
+        z = max(cutoff, math.sqrt(2.0 * math.log(kept / math.sqrt(2.0 * math.pi))))
+        low, high = _range(mean, weight, dark, n)
+        lo_out, hi_in, share_low = poisson_limits(low, z)
+        lo_in, hi_out, share_high = poisson_limits(high, z)
+        inside = np.int32(0)
+        for k in range(n):
+            inside += np.int32((raw[k] >= lo_in) & (raw[k] <= hi_in))
+        before, kept = kept, n
+        if inside < n:
+            kept = _part(raw, weight, dark, n, mean, z, lo_out, lo_in, hi_in, hi_out)
+        mean = _level(raw, weight, dark, kept) / (0.5 * (share_low + share_high))
+        if kept == before:
+            break
+    return mean, _deviation(mean, weight, dark, kept), kept
+
+
+@njit(nogil=True, cache=True)
+def _range(
+    mean: float, weight: NDArray[np.float32], dark: NDArray[np.float32], n: int
+) -> tuple[np.float32, np.float32]:
+    """Smallest and largest expected count of a bin."""
+    level = np.float32(max(mean, 0.0))
+    low = high = level * weight[0] + dark[0]
+    for k in range(1, n):
+        mu = level * weight[k] + dark[k]
+        low, high = min(low, mu), max(high, mu)
+    return low, high
+
+
+@njit(nogil=True, cache=True)
+def _part(
+    raw: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    n: int,
+    mean: float,
+    z: float,
+    lo_out: float,
+    lo_in: float,
+    hi_in: float,
+    hi_out: float,
+) -> int:
+    """Pixels inside their limits to the front, the others behind; only those near the limits of the bin need theirs."""
+    level = np.float32(max(mean, 0.0))
+    kept = 0
+    for k in range(n):
+        pixel, w, d = raw[k], weight[k], dark[k]
+        keep = lo_in <= pixel <= hi_in
+        if not keep and lo_out <= pixel <= hi_out:
+            lo, hi, _ = poisson_limits(level * w + d, z)
+            keep = lo <= pixel <= hi
+        if keep:
+            raw[k], weight[k], dark[k] = raw[kept], weight[kept], dark[kept]
+            raw[kept], weight[kept], dark[kept] = pixel, w, d
+            kept += 1
+    return kept
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def _level(raw: NDArray[np.float32], weight: NDArray[np.float32], dark: NDArray[np.float32], n: int) -> float:
+    """Counts less dark, for a norm of one."""
+    total, omega = 0.0, 0.0
+    for k in range(n):
+        total += np.float64(raw[k]) - np.float64(dark[k])
+        omega += weight[k]
+    return total / omega if n else np.nan
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def _deviation(mean: float, weight: NDArray[np.float32], dark: NDArray[np.float32], n: int) -> float:
+    """Of one pixel, by the expected counts."""
+    darks, omega, squares = 0.0, 0.0, 0.0
+    for k in range(n):
+        w = np.float64(weight[k])
+        darks += dark[k]
+        omega += w
+        squares += w * w
+    return math.sqrt(max(mean * omega + darks, 0.0) / squares) if n else np.nan
