@@ -60,6 +60,13 @@ def as_blosc(chunk: bytes, itemsize: int, *, codec: int, bitshuffled: bool) -> t
     return out, tail
 
 
+def nbytes_of(chunk: bytes | bytearray) -> int:
+    """Bytes that a Blosc chunk unpacks to."""
+    if len(chunk) < _BLOSC_HEAD.size:
+        raise MrcFormatError(f"a chunk of {len(chunk)} bytes has no header")
+    return int(_BLOSC_HEAD.unpack_from(chunk)[4])
+
+
 def _walk(chunk: bytes, packed: int, block: int, bitshuffled: bool) -> tuple[list[int] | None, list[int], int]:
     """Start and packed size of every block, and where the last one ends."""
     starts: list[int] = []

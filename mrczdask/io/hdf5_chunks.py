@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.formats.hdf5_chunk import LZ4, ZSTD, as_blosc
+from mrczdask.formats.hdf5_chunk import LZ4, ZSTD, as_blosc, nbytes_of
 
 GZIP: Final = 1
 SHUFFLE: Final = 2
@@ -65,16 +65,19 @@ class ChunkTable:
     def chunk_bytes(self) -> int:
         return int(np.prod(self.chunk)) * self.stored.itemsize
 
-    def unpack(self, raw: bytes, place: tuple[int, ...]) -> NDArray[Any]:
-        """The pixels of a chunk; at the borders of the dataset it reaches past them."""
+    def unpack(self, raw: bytes, place: tuple[int, ...], room: NDArray[np.uint8]) -> None:
+        """Fill `room`, of `chunk_bytes`, with a chunk; at the borders of the dataset it reaches past them."""
         data: Any = raw
         skipped = int(self.skipped[place])
-        for k in reversed(range(len(self.filters))):
-            if not skipped >> k & 1:
-                data = _UNPACK[self.filters[k].number](data, self.filters[k], self.stored.itemsize)
-        if len(data) != self.chunk_bytes:
-            raise MrcFormatError(f"a chunk holds {len(data)} bytes instead of {self.chunk_bytes}: it is corrupt")
-        return np.frombuffer(data, self.stored).reshape(self.chunk)
+        applied = [one for k, one in enumerate(self.filters) if not skipped >> k & 1]
+        for one in reversed(applied[1:]):
+            data = _UNPACK[one.number](data, one, self.stored.itemsize, None)
+        if applied:
+            data = _UNPACK[applied[0].number](data, applied[0], self.stored.itemsize, room)
+        if len(data) != room.size:
+            raise MrcFormatError(f"a chunk holds {len(data)} bytes instead of {room.size}: it is corrupt")
+        if data is not room:
+            room[:] = np.frombuffer(data, np.uint8)
 
 
 def chunk_table(dataset: Any) -> ChunkTable | None:
@@ -122,27 +125,33 @@ def _filter(said: tuple[int, int, tuple[int, ...], bytes]) -> Filter:
     return Filter(said[0], tuple(said[2]))
 
 
-def _inflate(data: Any, _: Filter, __: int) -> bytes:
+Room = NDArray[np.uint8] | None
+"""Where to unpack to, if the size is known: large buffers of their own cost more than the unpacking."""
+
+
+def _inflate(data: Any, _: Filter, __: int, ___: Room) -> Any:
     return zlib.decompress(data)
 
 
-def _unshuffle(data: Any, _: Filter, itemsize: int) -> Any:
+def _unshuffle(data: Any, _: Filter, itemsize: int, room: Room) -> Any:
     """Bytes of an element together again; what is left over at the end was not moved."""
-    whole = len(data) // itemsize * itemsize
     moved = np.frombuffer(data, np.uint8)
-    back = np.ascontiguousarray(moved[:whole].reshape(itemsize, -1).T).reshape(-1)
-    return back if whole == len(data) else np.concatenate([back, moved[whole:]])
+    whole = moved.size // itemsize * itemsize
+    back = room if room is not None and room.size == moved.size else np.empty_like(moved)
+    back[:whole].reshape(-1, itemsize)[...] = moved[:whole].reshape(itemsize, -1).T
+    back[whole:] = moved[whole:]
+    return back
 
 
-def _unblosc(data: Any, _: Filter, __: int) -> bytes:
-    return bytes(numcodecs.blosc.decompress(bytes(data)))
+def _unblosc(data: Any, _: Filter, __: int, room: Room) -> Any:
+    return _blosc(bytes(data), room)
 
 
-def _unzstd(data: Any, _: Filter, __: int) -> bytes:
-    return bytes(numcodecs.zstd.decompress(data))
+def _unzstd(data: Any, _: Filter, __: int, ___: Room) -> Any:
+    return numcodecs.zstd.decompress(data)
 
 
-def _unblock(data: Any, one: Filter, itemsize: int) -> Any:
+def _unblock(data: Any, one: Filter, itemsize: int, room: Room) -> Any:
     """Blocks of LZ4 or Zstandard, their bits transposed or not."""
     bitshuffled = one.number == BITSHUFFLE
     codec = _BITSHUFFLE_CODECS[one.parameters[4]] if bitshuffled else LZ4
@@ -150,11 +159,24 @@ def _unblock(data: Any, one: Filter, itemsize: int) -> Any:
     if found is None:
         raise NeedsLibraryError
     chunk, tail = found
-    whole = bytes(numcodecs.blosc.decompress(chunk)) if len(chunk) > 16 else b""
-    return whole + tail if tail else whole
+    packed = nbytes_of(chunk)
+    if room is None or packed + len(tail) != room.size:
+        return (bytes(_blosc(chunk, None)) if packed else b"") + tail
+    if packed:
+        _blosc(chunk, room[:packed])
+    room[packed:] = np.frombuffer(tail, np.uint8)
+    return room
 
 
-_UNPACK: Final[dict[int, Callable[[Any, Filter, int], Any]]] = {
+def _blosc(chunk: Any, room: Room) -> Any:
+    """Unpack a Blosc chunk, into `room` if that is its size."""
+    if room is None or nbytes_of(chunk) != room.size:
+        return np.frombuffer(numcodecs.blosc.decompress(chunk), np.uint8)
+    numcodecs.blosc.decompress(chunk, room)
+    return room
+
+
+_UNPACK: Final[dict[int, Callable[[Any, Filter, int, Room], Any]]] = {
     GZIP: _inflate,
     SHUFFLE: _unshuffle,
     BLOSC: _unblosc,

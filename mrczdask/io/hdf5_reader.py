@@ -79,8 +79,7 @@ class ChunkReader:
         places = [(*lead, *tile) for lead in wanted for tile in product(*tiles)]
         try:
             with open_source(self.url, self.library.storage_options, size=self._end) as source:
-                for place, pixels in self._chunks(source, places, wanted, out.dtype):
-                    self._copy(pixels, place, wanted[place[:-2]], out, rows, cols)
+                self._read(source, places, wanted, out, rows, cols)
         except NeedsLibraryError:
             self.library.read_into(out, frames, rows, cols)
 
@@ -103,18 +102,42 @@ class ChunkReader:
             wanted[chunk].append((place, inside, int(frame)))
         return wanted
 
-    def _chunks(
-        self, source: Source, places: Sequence[Place], wanted: Mapping[Place, Any], dtype: np.dtype[Any]
-    ) -> Iterator[tuple[Place, NDArray[Any]]]:
+    def _read(
+        self,
+        source: Source,
+        places: Sequence[Place],
+        wanted: Mapping[Place, Any],
+        out: NDArray[Any],
+        rows: slice,
+        cols: slice,
+    ) -> None:
+        straight = self._is_straight(out)
+        scratch: NDArray[np.uint8] = np.empty(0 if straight else self.table.chunk_bytes, np.uint8)
         for batch in self._batches(places, source.concurrent):
             ranges = [(int(self.table.offsets[place]), int(self.table.sizes[place])) for place in batch]
             written = [k for k, (offset, _) in enumerate(ranges) if offset >= 0]
             data = dict(zip(written, source.read_ranges([ranges[k] for k in written]), strict=True))
             for k, place in enumerate(batch):
+                asked = wanted[place[:-2]]
+                room = out[asked[0][0]].reshape(-1).view(np.uint8) if straight else scratch
                 if k in data:
-                    yield place, self._unpacked(data[k], place, wanted[place[:-2]][0][2], *ranges[k])
+                    self._unpack(data[k], place, asked[0][2], *ranges[k], room)
                 else:
-                    yield place, np.broadcast_to(np.asarray(self.table.fill, dtype), self.table.chunk)
+                    room.view(self.table.stored)[:] = self.table.fill
+                for target, inside, _ in asked[1:] if straight else asked:
+                    if straight:
+                        out[target] = out[asked[0][0]]
+                    else:
+                        pixels = room.view(self.table.stored).reshape(self.table.chunk)[inside]
+                        self._copy(pixels, place, out[target], rows, cols)
+
+    def _is_straight(self, out: NDArray[Any]) -> bool:
+        """Whether a chunk unpacks to just the bytes of a frame of `out`."""
+        one = (
+            self.table.chunk == (*([1] * (len(self.table.chunk) - 2)), *out.shape[1:])
+            and out.shape[1:] == self.shape[1:]
+        )
+        return one and out.dtype == self.table.stored and out.flags.c_contiguous
 
     def _batches(self, places: Sequence[Place], concurrent: bool) -> Iterator[list[Place]]:
         batch: list[Place] = []
@@ -129,7 +152,7 @@ class ChunkReader:
         if batch:
             yield batch
 
-    def _unpacked(self, raw: bytes, place: Place, frame: int, offset: int, size: int) -> NDArray[Any]:
+    def _unpack(self, raw: bytes, place: Place, frame: int, offset: int, size: int, room: NDArray[np.uint8]) -> None:
         if len(raw) < size:
             raise MrcFormatError(
                 f"{size} bytes were here when the file was opened, {len(raw)} are left: the file is truncated",
@@ -138,7 +161,7 @@ class ChunkReader:
                 byte=offset,
             )
         try:
-            return self.table.unpack(raw, place)
+            self.table.unpack(raw, place, room)
         except NeedsLibraryError:
             raise
         except MrcFormatError as error:
@@ -147,24 +170,15 @@ class ChunkReader:
             problem = f"a chunk does not unpack ({error}): it is corrupt"
             raise MrcFormatError(problem, url=self.url, frame=frame, byte=offset) from None
 
-    def _copy(
-        self,
-        pixels: NDArray[Any],
-        place: Place,
-        wanted: Sequence[tuple[int, Place, int]],
-        out: NDArray[Any],
-        rows: slice,
-        cols: slice,
-    ) -> None:
-        """What of a chunk is asked for, into the output."""
+    def _copy(self, pixels: NDArray[Any], place: Place, out: NDArray[Any], rows: slice, cols: slice) -> None:
+        """What of a tile (y, x) is asked for, into a frame of the output."""
         into: list[slice] = []
         of: list[slice] = []
         for span, at, tile in zip((rows, cols), place[-2:], self._tile, strict=True):
             first, last = max(span.start, at * tile), min(span.stop, (at + 1) * tile)
             into.append(slice(first - span.start, last - span.start))
             of.append(slice(first - at * tile, last - at * tile))
-        for target, inside, _ in wanted:
-            out[target, into[0], into[1]] = pixels[inside][of[0], of[1]]
+        out[into[0], into[1]] = pixels[of[0], of[1]]
 
 
 def dataset_reader(

@@ -138,7 +138,7 @@ def test_zarr_arrays_and_archives(tmp_path: Path) -> None:
     again = md.open_frames(tmp_path / "archive.zarr", chunks={"shot": 3})
     assert again.chunks[0] == (3, 3)
     np.testing.assert_array_equal(again, FRAMES)
-    with pytest.raises(MrcFormatError, match="there is no array dark, only: .*images"):
+    with pytest.raises(MrcFormatError, match=r"there is no array dark, only: .*images"):
         md.open_frames(tmp_path / "archive.zarr", dataset="dark")
 
 
