@@ -17,17 +17,18 @@ from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.kernels.picking import pick_pixels
+from mrczdask.kernels.picking import cells_of, pick_pixels
 from mrczdask.provenance import record
 
 NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
 
 
 @dataclass(frozen=True)
-class _Picking:
+class Picking:
     """How pixels are picked: maps are flat, `dark` may be empty."""
 
     place: NDArray[np.float32]
+    cells: NDArray[Any]
     norm: NDArray[np.float32]
     dark: NDArray[np.float32]
     dummy: float
@@ -96,9 +97,9 @@ def sparsify(
     if cutoff_pick < 0:
         raise ValueError(f"cutoff_pick={cutoff_pick}: give 0 or more")
     images = as_shots(frames)
-    background = _background(images, geometry, background, options)
-    picking = _picking(background, images, cutoff_pick)
-    average, deviation = (_like(background[name], images) for name in NEEDED[:2])
+    background = background_of(images, geometry, background, options)
+    picking = picking_of(background, images, cutoff_pick)
+    average, deviation = (like_frames(background[name], images) for name in NEEDED[:2])
     blocks = da.blockwise(
         _pick_chunk,
         "s",
@@ -120,13 +121,17 @@ def sparsify(
     return Ragged(header, blocks, sparse_layout(picking.dtype))
 
 
-def _background(
-    images: xr.DataArray, geometry: Geometry | None, background: xr.Dataset | None, options: dict[str, Any]
+def background_of(
+    images: xr.DataArray,
+    geometry: Geometry | None,
+    background: xr.Dataset | None,
+    options: dict[str, Any],
+    verb: str = "sparsify",
 ) -> xr.Dataset:
     """The background given, checked, or that of the geometry."""
     if background is None:
         if geometry is None:
-            raise MrczdaskError("sparsify needs a geometry, or background= from separate_background")
+            raise MrczdaskError(f"{verb} needs a geometry, or background= from separate_background")
         return separate_background(images, geometry, **options)
     if geometry is not None or options:
         given = ", ".join([*(["geometry"] if geometry is not None else []), *options])
@@ -143,7 +148,7 @@ def _background(
     return background
 
 
-def _picking(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> _Picking:
+def picking_of(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> Picking:
     attrs = background.attrs
     radius, centres = background["pixel_radius"].values, background[RADIUS].values
     step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
@@ -151,8 +156,10 @@ def _picking(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> _Pi
     outside = ~((radius >= low) & (radius < high))
     dark = background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32)
     norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
-    return _Picking(
-        place=np.where(outside, np.float32(np.nan), (radius - centres[0]) / step).astype(np.float32).reshape(-1),
+    place = np.where(outside, np.float32(np.nan), (radius - centres[0]) / step).astype(np.float32).reshape(-1)
+    return Picking(
+        place=place,
+        cells=cells_of(place, centres.size),
         norm=norm.reshape(-1),
         dark=dark,
         dummy=float(attrs["dummy"]),
@@ -164,17 +171,17 @@ def _picking(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> _Pi
     )
 
 
-def _like(table: xr.DataArray, images: xr.DataArray) -> da.Array:
+def like_frames(table: xr.DataArray, images: xr.DataArray) -> da.Array:
     """(shot, radius) in the chunks of the frames."""
     values = table.data if isinstance(table.data, da.Array) else da.from_array(table.data, chunks=-1)
     return values.rechunk({0: images.data.chunks[0], 1: -1})
 
 
 def _pick_chunk(
-    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], picking: _Picking
+    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], picking: Picking
 ) -> Block:
     counts = np.zeros(len(frames), np.int64)
-    buffer = np.empty(picking.place.size, np.uint32)
+    buffer = np.empty(picking.place.size + 1, np.uint32)
     index, intensity = [np.empty(0, np.uint32)], [np.empty(0, picking.dtype)]
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
@@ -184,6 +191,7 @@ def _pick_chunk(
         counts[k] = n = pick_pixels(
             frame,
             picking.place,
+            picking.cells,
             picking.norm,
             picking.dark,
             picking.dummy,
