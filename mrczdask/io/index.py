@@ -28,17 +28,19 @@ def find_frames(
     *,
     readable: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-) -> FrameTable:
-    """Offsets and lengths of the frames: from the header, the footer, the sidecar, or the chunks themselves."""
+) -> tuple[FrameTable, str]:
+    """Offsets and lengths of the frames, and where they are from: "header", "footer", "sidecar" or "chunks"."""
     if header.layout != "blosc":
-        return raw_table(header, source.size, readable=readable)
+        return raw_table(header, source.size, readable=readable), "header"
     check_compressed(header, source.size)
     table = footer_of(source, header)
-    if table is None:
-        table = _sidecar(source, header, url, storage_options)
-    if table is None:
-        table = walk_chunks(header, source.size, source.read_ranges, speculate=source.concurrent, readable=readable)
-    return table
+    if table is not None:
+        return table, "footer"
+    table = _sidecar(source, header, url, storage_options)
+    if table is not None:
+        return table, "sidecar"
+    walked = walk_chunks(header, source.size, source.read_ranges, speculate=source.concurrent, readable=readable)
+    return walked, "chunks"
 
 
 def footer_of(source: Source, header: MrcHeader) -> FrameTable | None:
@@ -111,7 +113,7 @@ def frame_index(url: str | os.PathLike[str], *, storage_options: Mapping[str, An
     -------
     xarray.Dataset
         `offset` and `length` in bytes (uint64, dim `frame`), attributes `frame_bytes` (unpacked size of a frame),
-        `data_offset` and `source` ("header", "footer" or "chunks").
+        `data_offset` and `source` ("header", "footer", "sidecar" or "chunks").
 
     Raises
     ------
@@ -131,8 +133,7 @@ def frame_index(url: str | os.PathLike[str], *, storage_options: Mapping[str, An
     try:
         with open_source(url, storage_options) as source:
             header = parse_header(source.read_at(0, HEADER_BYTES))
-            table = find_frames(source, header, url, storage_options=storage_options)
-            found = "header" if header.layout != "blosc" else "footer" if footer_of(source, header) else "chunks"
+            table, found = find_frames(source, header, url, storage_options=storage_options)
     except MrcFormatError as error:
         raise error.at(url) from None
     attrs = {"frame_bytes": header.frame_bytes, "data_offset": header.data_offset, "source": found}

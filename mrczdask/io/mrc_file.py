@@ -47,7 +47,7 @@ def _open(
     source: Source, url: str, signed: bool | None, readable: bool, storage_options: Mapping[str, Any] | None
 ) -> MovieFile:
     header = parse_header(source.read_at(0, HEADER_BYTES), signed=signed)
-    table = find_frames(source, header, url, readable=readable, storage_options=storage_options)
+    table, _ = find_frames(source, header, url, readable=readable, storage_options=storage_options)
     if not len(table):
         raise MrcFormatError("not one whole frame is in the file: it is truncated", frame=0, byte=header.data_offset)
     header = replace(header, shape=(len(table), *header.shape[1:]))

@@ -89,6 +89,7 @@ def test_files_written_here_have_one(tmp_path: Path, no_walk: None) -> None:
 @pytest.mark.parametrize("change", ["touched", "replaced", "longer"])
 def test_a_stale_sidecar_is_said_and_not_used(path: Path, change: str) -> None:
     write_index(path, sidecar=True)
+    assert md.frame_index(path).attrs["source"] == "sidecar"
     raw = path.read_bytes()
     if change == "touched":
         os.utime(path, ns=(1, 1))
