@@ -20,7 +20,7 @@ SCALES: Final = {"q_A^-1": 0.1, "q_nm^-1": 1.0, "2th_deg": 180 / np.pi, "2th_rad
 
 
 class Geometry:
-    """Geometry of a detector: made by `from_poni` or `flat`, the same for every frame.
+    """Geometry of a detector: made by `from_poni`, `from_geom` or `flat`, the same for every frame.
 
     Attributes
     ----------
@@ -138,6 +138,62 @@ class Geometry:
         """
         return _PoniGeometry(os.fspath(url), shape, mask)
 
+    @classmethod
+    def from_geom(
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        distance_m: float | None = None,
+        wavelength_m: float | None = None,
+        mask: NDArray[Any] | None = None,
+    ) -> Geometry:
+        """A detector of several panels as CrystFEL describes it.
+
+        Parameters
+        ----------
+        url : str or path
+            A .geom file whose panels lie in one plane (ss, fs) of the data.
+        distance_m : float, optional
+            From the sample to the detector, where the file names a place in the data files; `coffset` is added.
+        wavelength_m : float, optional
+            Where the file names a place in the data files.
+        mask : array of bool, optional
+            (y, x), True = bad; taken together with the bad regions of the file. Pixels of no panel are bad.
+
+        Returns
+        -------
+        Geometry
+
+        Raises
+        ------
+        MrcFormatError
+            The file is no geometry, or its panels are not in one plane of the data.
+        FileNotFoundError
+
+        References
+        ----------
+        White et al., "CrystFEL: a software suite for snapshot serial crystallography", J. Appl. Cryst. 45 (2012).
+        """
+        from mrczdask.io.panel_geometry import PanelGeometry
+
+        return PanelGeometry(os.fspath(url), distance_m, wavelength_m, mask)
+
+    def moved(self, beam_center: tuple[float, float]) -> Geometry:
+        """The same detector with the beam at another place, (y, x) in pixels: the beam of a microscope wanders.
+
+        Only a detector that is flat and perpendicular to the beam has it.
+        """
+        if type(self) is not Geometry:
+            raise MrczdaskError(f"{self!r} is no flat detector: the beam can be moved on Geometry.flat only")
+        return Geometry(
+            self.shape,
+            distance_m=self.distance_m,
+            pixel_size_m=self.pixel_size_m,
+            beam_center=beam_center,
+            wavelength_m=self.wavelength_m,
+            mask=self.mask,
+        )
+
     def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
         """Radius of the centre of every pixel, (y, x) float64.
 
@@ -150,13 +206,18 @@ class Geometry:
             return np.hypot(y / self.pixel_size_m[0], x / self.pixel_size_m[1])
         if unit.startswith("r_"):
             return r
-        two_theta = np.arctan2(r, self.distance_m)
+        two_theta = np.arctan2(r, self._depth)
         return two_theta if unit.startswith("2th") else self._q(two_theta)
 
     def _q(self, two_theta: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.wavelength_m is None:
             raise MrczdaskError("q needs the wavelength: give wavelength_m to Geometry.flat, or unit='r_m'")
         return 4e-9 * np.pi / self.wavelength_m * np.sin(two_theta / 2)
+
+    @property
+    def _depth(self) -> Any:
+        """Distance of the pixels from the sample along the beam, in metres."""
+        return self.distance_m
 
     @cached_property
     def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:

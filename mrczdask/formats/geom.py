@@ -1,0 +1,234 @@
+"""CrystFEL geometry files (.geom): panels of a detector, their place in space, and what of them is bad."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.errors import MrcFormatError
+
+PLANCK_EV_M: Final = 1.23984198e-6
+"""h c in eV m (CODATA 2018)."""
+ELECTRON_REST_EV: Final = 510998.95
+"""m c^2 of an electron (CODATA 2018)."""
+_SPANS: Final = ("min_fs", "max_fs", "min_ss", "max_ss")
+_EV: Final = {"ev": 1.0, "kev": 1e3, "mev": 1e6, "v": 1.0, "kv": 1e3, "mv": 1e6}
+_NOT_PANELS: Final = ("rigid_group", "group")
+_VECTOR: Final = re.compile(r"([+-]?\s*[\d.]*(?:[eE][+-]?\d+)?)\s*([xyz])")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel: its place in the data (fs fast, ss slow, ends included) and in space, in pixels but `clen_m`."""
+
+    name: str
+    span: tuple[int, int, int, int]
+    corner: tuple[float, float]
+    fs: tuple[float, float, float]
+    ss: tuple[float, float, float]
+    pixels_per_m: float
+    clen_m: float | None
+    offset_m: float
+    used: bool
+
+    def place(self) -> tuple[slice, slice]:
+        """Rows and columns of the panel in a frame."""
+        min_fs, max_fs, min_ss, max_ss = self.span
+        return slice(min_ss, max_ss + 1), slice(min_fs, max_fs + 1)
+
+    def positions(self, clen_m: float) -> NDArray[np.float64]:
+        """(3, ss, fs): x, y and z of the pixel centres, in metres from the sample."""
+        rows, cols = self.place()
+        fs = np.arange(cols.stop - cols.start) + 0.5
+        ss = np.arange(rows.stop - rows.start)[:, None] + 0.5
+        shifts = [self.fs[k] * fs + self.ss[k] * ss for k in range(3)]
+        start = (*self.corner, 0.0)
+        out = np.stack([(start[k] + shifts[k]) / self.pixels_per_m for k in range(3)])
+        out[2] += clen_m
+        return out
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Unit vector across the panel."""
+        across = np.cross(self.fs, self.ss)
+        return np.asarray(across / np.linalg.norm(across))
+
+
+@dataclass(frozen=True)
+class BadRegion:
+    """Pixels that are not used: a span of (fs, ss) of one panel or of all, or a rectangle of (x, y) in pixels."""
+
+    span: tuple[float, float, float, float]
+    in_space: bool
+    panel: str | None = None
+
+
+@dataclass(frozen=True)
+class GeomFile:
+    """What a geometry file says."""
+
+    panels: tuple[Panel, ...]
+    bad: tuple[BadRegion, ...] = ()
+    wavelength_m: float | None = None
+    dummies: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x) of the frames: what holds every panel."""
+        return max(p.span[3] for p in self.panels) + 1, max(p.span[1] for p in self.panels) + 1
+
+    def maps(self, distance_m: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """(3, y, x) positions in metres, (3, y, x) unit vectors across the panels, and (y, x) the bad pixels.
+
+        Pixels of no panel are bad, and at the sample.
+        """
+        positions, normals = np.zeros((2, 3, *self.shape))
+        mask = np.ones(self.shape, bool)
+        for panel in self.panels:
+            clen = panel.clen_m if distance_m is None else distance_m
+            if clen is None:
+                raise MrcFormatError(f"panel {panel.name} has no distance: give distance_m=")
+            rows, cols = panel.place()
+            if not mask[rows, cols].all() and panel.used:
+                raise MrcFormatError(f"panel {panel.name} lies on another one")
+            positions[:, rows, cols] = panel.positions(clen + panel.offset_m)
+            normals[:, rows, cols] = panel.normal[:, None, None]
+            if panel.used:
+                mask[rows, cols] = self._bad(panel, positions[:, rows, cols])
+        return positions, normals, mask
+
+    def _bad(self, panel: Panel, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
+        found = np.zeros(positions.shape[1:], bool)
+        fs = np.arange(panel.span[0], panel.span[1] + 1)
+        ss = np.arange(panel.span[2], panel.span[3] + 1)[:, None]
+        for region in self.bad:
+            if region.panel not in (None, panel.name):
+                continue
+            low_1, high_1, low_2, high_2 = region.span
+            one, two = positions[:2] * panel.pixels_per_m if region.in_space else (fs, ss)
+            found |= (low_1 <= one) & (one <= high_1) & (low_2 <= two) & (two <= high_2)
+        return found
+
+
+def parse_geom(text: str) -> GeomFile:
+    """Read a geometry file.
+
+    Raises
+    ------
+    MrcFormatError
+        It has no panels, a panel lacks something, or its panels are not in one plane (y, x) of the data.
+    """
+    common: dict[str, str] = {}
+    panels: dict[str, dict[str, str]] = {}
+    regions: dict[str, dict[str, str]] = {}
+    for name, key, value in _lines(text):
+        if name is None:
+            common[key] = value
+        elif name.startswith("bad"):
+            regions.setdefault(name, {})[key] = value
+        else:
+            panels.setdefault(name, dict(common))[key] = value
+    if not panels:
+        raise MrcFormatError("there are no panels: this is no CrystFEL geometry")
+    return GeomFile(
+        panels=tuple(_panel(name, said) for name, said in panels.items()),
+        bad=tuple(_region(name, said) for name, said in regions.items()),
+        wavelength_m=_wavelength(common),
+        dummies={key: float(value) for key, value in common.items() if key.startswith("flag_") and _is_number(value)},
+    )
+
+
+def _lines(text: str) -> Iterator[tuple[str | None, str, str]]:
+    """(panel or None, key, value) of each line."""
+    for line in text.splitlines():
+        said, _, value = line.partition(";")[0].partition("=")
+        name, slash, key = said.strip().rpartition("/")
+        if not value or (not slash and key.startswith(_NOT_PANELS)):
+            continue
+        yield (name if slash else None), key.strip(), value.strip()
+
+
+def _panel(name: str, said: dict[str, str]) -> Panel:
+    missing = [key for key in (*_SPANS, "corner_x", "corner_y", "fs", "ss", "res") if key not in said]
+    if missing:
+        raise MrcFormatError(f"panel {name} lacks {', '.join(missing)}")
+    axes = {key: value for key, value in said.items() if re.fullmatch(r"dim\d+", key)}
+    fixed = [key for key, value in axes.items() if value.isdigit()]
+    if fixed:
+        raise MrcFormatError(
+            f"panel {name} is at {fixed[0]} = {axes[fixed[0]]}: panels in layers of their own are not read"
+        )
+    try:
+        span = tuple(int(float(said[key])) for key in _SPANS)
+        resolution = float(said["res"])
+        corner = float(said["corner_x"]), float(said["corner_y"])
+        clen = float(said["clen"].split()[0]) * _metres(said["clen"]) if _is_number(said.get("clen", "")) else None
+        offset = float(said.get("coffset", 0.0))
+    except ValueError as error:
+        raise MrcFormatError(f"panel {name}: {error}") from None
+    if span[0] > span[1] or span[2] > span[3] or min(span) < 0 or resolution <= 0:
+        raise MrcFormatError(f"panel {name} spans {span} at {resolution} pixels/m")
+    return Panel(
+        name=name,
+        span=span,  # type: ignore[arg-type]
+        corner=corner,
+        fs=_vector(said["fs"], name),
+        ss=_vector(said["ss"], name),
+        pixels_per_m=resolution,
+        clen_m=clen,
+        offset_m=offset,
+        used=said.get("no_index", "0") in ("0", "false"),
+    )
+
+
+def _metres(value: str) -> float:
+    unit = value.split()[1].lower() if len(value.split()) > 1 else "m"
+    return {"m": 1.0, "mm": 1e-3}.get(unit, 1.0)
+
+
+def _vector(text: str, name: str) -> tuple[float, float, float]:
+    parts = dict.fromkeys("xyz", 0.0)
+    for number, axis in _VECTOR.findall(text):
+        digits = number.replace(" ", "")
+        parts[axis] = float(digits + "1" if digits in ("", "+", "-") else digits)
+    found = parts["x"], parts["y"], parts["z"]
+    if not any(found):
+        raise MrcFormatError(f"panel {name}: {text!r} is no direction")
+    return found
+
+
+def _region(name: str, said: dict[str, str]) -> BadRegion:
+    for in_space, (one, two) in ((False, ("fs", "ss")), (True, ("x", "y"))):
+        keys = f"min_{one}", f"max_{one}", f"min_{two}", f"max_{two}"
+        if all(key in said for key in keys):
+            return BadRegion(tuple(float(said[key]) for key in keys), in_space, said.get("panel"))  # type: ignore[arg-type]
+    raise MrcFormatError(f"{name} lacks its limits: min_fs, max_fs, min_ss, max_ss or min_x, max_x, min_y, max_y")
+
+
+def _wavelength(common: dict[str, str]) -> float | None:
+    """In metres; None where it is a place in the data files."""
+    for key in ("wavelength", "photon_energy", "electron_voltage"):
+        words = common.get(key, "").split()
+        if not words or not _is_number(words[0]):
+            continue
+        value, unit = float(words[0]), words[1].lower() if len(words) > 1 else ""
+        if key == "wavelength":
+            return value * (1e-10 if unit == "a" else 1.0)
+        energy = value * _EV.get(unit, 1.0)
+        if key == "photon_energy":
+            return PLANCK_EV_M / energy
+        return float(PLANCK_EV_M / np.sqrt(energy * (energy + 2 * ELECTRON_REST_EV)))
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.split()[0])
+    except (ValueError, IndexError):
+        return False
+    return True
