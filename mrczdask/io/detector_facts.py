@@ -7,8 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-_METRES: Final = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "a": 1e-10}
 _ANGSTROM_M: Final = 1e-10
+_METRES: Final = {
+    **{"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9},
+    **dict.fromkeys(("angstrom", "a", "å"), _ANGSTROM_M),
+}
 _NUMBERS: Final = {
     "count_time": "count_time_s",
     "frame_time": "frame_time_s",
@@ -50,7 +53,7 @@ def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str,
     distance = _length(detector, "detector_distance") or _length(detector, "distance")
     if distance:
         attrs["distance_m"] = distance
-    wavelength = _wavelength(entry)
+    wavelength = _wavelength(entry, detector)
     if wavelength:
         attrs["wavelength_m"] = wavelength
     for name, key in _NUMBERS.items():
@@ -72,12 +75,13 @@ def mask_of(detector: Any, shape: tuple[int, ...]) -> Any | None:
     return None
 
 
-def _wavelength(entry: Any) -> float | None:
-    for name in ("instrument/beam/incident_wavelength", "sample/beam/incident_wavelength"):
-        value = _length(entry, name, default=_ANGSTROM_M)
-        if value:
-            return value
-    return None
+def _wavelength(entry: Any, detector: Any) -> float | None:
+    beams = ("instrument/beam/incident_wavelength", "sample/beam/incident_wavelength")
+    places = [(entry, name) for name in beams]
+    # pyFAI spells it without an o
+    places += [(detector.parent, f"{name}/wavelength") for name in ("monchromator", "monochromator")]
+    values = (_length(group, name, default=_ANGSTROM_M) for group, name in places)
+    return next((value for value in values if value), None)
 
 
 def _length(group: Any, name: str, default: float = 1.0) -> float | None:

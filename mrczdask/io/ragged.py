@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,12 @@ class Ragged:
     is a Dask collection: `dask.compute(one, other)` reads what they share once.
     """
 
-    def __init__(self, header: xr.Dataset, blocks: da.Array, layout: Layout):
+    def __init__(
+        self, header: xr.Dataset, blocks: da.Array, layout: Layout, *, wide: Callable[[], Ragged] | None = None
+    ):
         self.layout = layout
         self._blocks = blocks
+        self._wide = wide
         if layout.count not in header:
             counts = da.map_blocks(_counts, blocks, dtype=np.int64, meta=np.empty(0, np.int64))
             header = header.assign({layout.count: (schema.SHOT, counts)})
@@ -74,6 +77,11 @@ class Ragged:
     def chunks(self) -> tuple[int, ...]:
         """Shots of each block."""
         return tuple(self._blocks.chunks[0])
+
+    @property
+    def wide(self) -> Ragged:
+        """The same table in blocks of more shots, where it comes straight from a file: for what needs no frames."""
+        return self._wide() if self._wide is not None else self
 
     @property
     def block_layer(self) -> da.Array:

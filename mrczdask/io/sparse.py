@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -17,14 +18,19 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.errors import MrcFormatError
+from mrczdask.io.detector_facts import detector_attrs, find_detector
+from mrczdask.io.hdf5_file import open_hdf5
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_table import sparse_layout
 
 ENTRY: Final = "entry_0000"
 FRAMES: Final = "entry_0000/sparse_frames"
+_ROWS: Final = ("frame_ptr", "index", "intensity")
 BLOCK_BYTES: Final = 128 << 20
 """Of the dense frames of one block, at 4 bytes a pixel."""
+WIDE_ROWS: Final = 1 << 22
+"""Stored pixels of a block of a table whose frames are not made dense."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,21 @@ class SparseFile:
             return np.asarray(file[self.group][name][first:last], np.float32)
 
 
-def open_sparse(url: str | os.PathLike[str]) -> Ragged:
-    """Open sparse diffraction frames: as pyFAI, `write_sparse` or ImageD11 write them.
+def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None) -> Ragged:
+    """Open sparse diffraction frames: as pyFAI, LIMA, `write_sparse` or ImageD11 write them.
 
     Parameters
     ----------
     url : str or path
         An HDF5 file or a .zarr folder.
+    shots : int, optional
+        Shots of a block: as many as are 128 MB of dense frames by default.
 
     Returns
     -------
     Ragged
-        Lazy, as `sparsify` gives it, in blocks of at most 128 MB of dense frames. ImageD11's files have no background.
+        Lazy, as `sparsify` gives it. ImageD11's files have no background. Attributes say what the frames were
+        sparsified with, and of the detector `beam_center`, `pixel_size_m`, `distance_m`, `wavelength_m` where known.
 
     Raises
     ------
@@ -94,19 +103,17 @@ def open_sparse(url: str | os.PathLike[str]) -> Ragged:
     """
     path = os.fspath(url)
     with opened(path) as file:
-        if FRAMES in file:
-            header, source, pointer = _pyfai(file, path)
-        else:
-            header, source, pointer = _image_d11(file, path)
+        place = _frames_place(file)
+        header, source, pointer = _pyfai(file, path, place) if place else _image_d11(file, path)
         dtype = np.dtype(file[source.group]["intensity"].dtype)
         stored = int(file[source.group]["intensity"].shape[0])
     if pointer.size < 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
         raise MrcFormatError(
             f"the pointers of the frames do not rise from 0 to {stored}: the file is damaged", url=path
         )
-    shots = max(1, BLOCK_BYTES // (4 * max(source.pixels, 1)))
-    edges = [*range(0, max(pointer.size - 1, 1), shots), pointer.size - 1]
-    name = f"sparse-{tokenize(source, os.path.getmtime(path), pointer[-1])}"
+    step = max(1, shots or BLOCK_BYTES // (4 * max(source.pixels, 1)))
+    edges = [*range(0, max(pointer.size - 1, 1), step), pointer.size - 1]
+    name = f"sparse-{tokenize(source, os.stat(path).st_mtime_ns, pointer[-1], step)}"
     graph: dict[Any, Any] = {
         (name, k): (source.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
     }
@@ -115,14 +122,31 @@ def open_sparse(url: str | os.PathLike[str]) -> Ragged:
     if "radius" in header.coords:
         for part in ("background_avg", "background_std"):
             header[part] = ((schema.SHOT, "radius"), _table(source, part, edges, header.sizes["radius"], name))
-    return Ragged(header, blocks, sparse_layout(dtype))
+    wide = max(1, int(WIDE_ROWS * (pointer.size - 1) / max(pointer[-1], 1)))
+    return Ragged(header, blocks, sparse_layout(dtype), wide=partial(open_sparse, path, shots=wide))
 
 
-def _pyfai(file: Any, path: str) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:
-    group = file[FRAMES]
-    missing = [name for name in ("frame_ptr", "index", "intensity", "mask") if name not in group]
+def _frames_place(file: Any) -> str | None:
+    """Where the file says its sparse frames are, as FabIO looks for them: pyFAI and LIMA name their groups freely."""
+    entry = _text(file.attrs.get("default"))
+    if entry in file:
+        for said in ("pyFAI_sparse_frames", "default"):
+            name = _text(file[entry].attrs.get(said))
+            place = name.lstrip("/") if name.startswith("/") else f"{entry}/{name}".strip("/")
+            if name and place in file and all(part in file[place] for part in _ROWS[:2]):
+                return place
+    return FRAMES if FRAMES in file else None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _pyfai(file: Any, path: str, place: str) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:
+    group = file[place]
+    missing = [name for name in (*_ROWS, "mask") if name not in group]
     if missing:
-        raise MrcFormatError(f"{FRAMES} lacks {', '.join(missing)}", url=path)
+        raise MrcFormatError(f"{place} lacks {', '.join(missing)}", url=path)
     pointer = np.asarray(group["frame_ptr"][()]).astype(np.int64)
     plane = (schema.Y, schema.X)
     radius = np.asarray(group["mask"][()])
@@ -131,16 +155,20 @@ def _pyfai(file: Any, path: str) -> tuple[xr.Dataset, SparseFile, NDArray[np.int
         coords["radius"] = ("radius", np.asarray(group["radius"][()]))
     if "normalization" in group:
         coords["normalization"] = (plane, np.asarray(group["normalization"][()]))
-    attrs = {"shape": list(radius.shape), "dtype": np.dtype(group["intensity"].dtype).str} | _settings(file)
+    entry = place.split("/")[0]
+    attrs = {"shape": list(radius.shape), "dtype": np.dtype(group["intensity"].dtype).str} | _settings(file, entry)
+    detector = find_detector(file[entry]) if hasattr(file, "userblock_size") else None
+    if detector is not None:
+        attrs |= detector_attrs(detector, file[entry], np.dtype(np.float32))
     attrs["dummy"] = float(np.asarray(group["dummy"][()])) if "dummy" in group else attrs.get("dummy", np.nan)
-    return xr.Dataset(coords=coords, attrs=attrs), SparseFile(path, FRAMES, radius.size), pointer
+    return xr.Dataset(coords=coords, attrs=attrs), SparseFile(path, place, radius.size), pointer
 
 
-def _settings(file: Any) -> dict[str, Any]:
+def _settings(file: Any, entry: str) -> dict[str, Any]:
     """What the frames were sparsified with, as far as it is written."""
     import json
 
-    place = f"{ENTRY}/sparsify/configuration"
+    place = f"{entry}/sparsify/configuration"
     if place not in file:
         return {}
     note = file[place]
@@ -191,20 +219,5 @@ def opened(path: str) -> Iterator[Any]:
 
         yield zarr.open_group(path, mode="r")
         return
-    h5py = hdf5(path)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise MrcFormatError(f"this is no HDF5 file, or a truncated one: {error}", url=path) from None
-    with file:
+    with open_hdf5(path) as file:
         yield file
-
-
-def hdf5(path: str) -> Any:
-    """h5py with the filters of hdf5plugin."""
-    try:
-        import h5py
-        import hdf5plugin  # noqa: F401  registers bitshuffle-LZ4
-    except ImportError:
-        raise MissingExtraError(f"{path}: HDF5 needs h5py: pip install 'mrczdask[hdf5]'") from None
-    return h5py

@@ -18,8 +18,9 @@ import mrczdask
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
+from mrczdask.io.hdf5_file import hdf5
 from mrczdask.io.ragged import Ragged, split
-from mrczdask.io.sparse import ENTRY, FRAMES, hdf5, open_sparse
+from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse
 from mrczdask.io.sparse_table import sparse_layout
 
 if TYPE_CHECKING:

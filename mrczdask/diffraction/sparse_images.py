@@ -1,0 +1,144 @@
+"""Sums and virtual images of sparse frames, from the stored pixels alone: no frame is made dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from mrczdask import schema
+from mrczdask.diffraction.shots import on_workers
+from mrczdask.errors import MrczdaskError
+from mrczdask.io.frame_set import SCAN_DIMS
+from mrczdask.io.ragged import Block, Ragged
+from mrczdask.provenance import record
+
+
+def sparse_sum(sparse: Ragged) -> xr.DataArray:
+    """Sum the stored pixels of all shots.
+
+    Parameters
+    ----------
+    sparse : Ragged
+        What `sparsify` or `open_sparse` gave.
+
+    Returns
+    -------
+    DataArray
+        Lazy, (y, x), int64, or float64 for stored floats. The background is not in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.full((2, 64, 64), 3, np.uint16)
+    >>> frames[:, 10, 12] = 900
+    >>> sparse = md.sparsify(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel")
+    >>> int(md.sparse_sum(sparse)[10, 12])
+    1800
+    """
+    table = sparse.wide
+    ny, nx = _shape(table)
+    stored = table.layout.columns["intensity"]
+    dtype = np.dtype(np.float64 if stored.kind == "f" else np.int64)
+    parts = da.map_blocks(
+        _sum_block,
+        table.block_layer,
+        (ny, nx),
+        dtype,
+        dtype=dtype,
+        meta=np.empty((0, 0, 0), dtype),
+        new_axis=[1, 2],
+        chunks=((1,) * len(table.chunks), (ny,), (nx,)),
+    )
+    attrs = record(sparse.attrs, "sparse_sum")
+    return xr.DataArray(parts.sum(axis=0), dims=(schema.Y, schema.X), name=schema.IMAGES, attrs=attrs)
+
+
+def virtual_image(
+    sparse: Ragged,
+    detector: ArrayLike | None = None,
+    *,
+    radial_range: tuple[float, float] | None = None,
+    scan_shape: tuple[int, int] | None = None,
+) -> xr.DataArray:
+    """Sum the stored pixels of each shot that fall on a virtual detector.
+
+    Parameters
+    ----------
+    sparse : Ragged
+        What `sparsify` or `open_sparse` gave.
+    detector : array, optional
+        (y, x) bool or weights. The whole frame by default.
+    radial_range : (float, float), optional
+        Only pixels of rmin <= `pixel_radius` < rmax: an annular detector.
+    scan_shape : (int, int), optional
+        (scan_y, scan_x): the image of the scan.
+
+    Returns
+    -------
+    DataArray
+        Lazy, (shot) or (scan_y, scan_x), float64. The background is not in it.
+
+    Raises
+    ------
+    MrczdaskError
+        The detector has another shape than the frames, or the table no radius.
+    ValueError
+        The shots are no scan of this shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.full((4, 64, 64), 3, np.uint16)
+    >>> frames[2, 10, 12] = 900
+    >>> sparse = md.sparsify(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel")
+    >>> md.virtual_image(sparse, radial_range=(20, 40), scan_shape=(2, 2)).values.tolist()
+    [[0.0, 0.0], [900.0, 0.0]]
+    """
+    table = sparse.wide
+    shape = _shape(table)
+    weights = np.ones(shape, np.float32) if detector is None else np.asarray(detector, np.float32)
+    if weights.shape != shape:
+        raise MrczdaskError(f"the virtual detector has the shape {weights.shape}, the frames {shape}")
+    if radial_range is not None:
+        if "pixel_radius" not in table.header.coords:
+            raise MrczdaskError("the sparse frames have no pixel_radius: give detector= instead of radial_range=")
+        radius = table.header["pixel_radius"].values
+        weights = np.where((radius >= radial_range[0]) & (radius < radial_range[1]), weights, np.float32(0))
+    sums = da.map_blocks(
+        _weigh_block,
+        table.block_layer,
+        weights=on_workers(weights.reshape(-1)),
+        dtype=np.float64,
+        meta=np.empty(0, np.float64),
+        chunks=(table.chunks,),
+    )
+    attrs = record(sparse.attrs, "virtual_image", {"detector": detector, "radial_range": radial_range})
+    if scan_shape is None:
+        coords = {schema.SHOT: sparse.header[schema.SHOT]}
+        return xr.DataArray(sums, coords, (schema.SHOT,), "virtual_image", attrs)
+    if scan_shape[0] * scan_shape[1] != len(sparse):
+        raise ValueError(f"{len(sparse)} shots are no scan of {tuple(scan_shape)}")
+    return xr.DataArray(sums.reshape(scan_shape), dims=SCAN_DIMS[:2], name="virtual_image", attrs=attrs)
+
+
+def _shape(table: Ragged) -> tuple[int, int]:
+    ny, nx = table.attrs["shape"]
+    return int(ny), int(nx)
+
+
+def _sum_block(block: Block, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    out = np.zeros(shape[0] * shape[1], dtype)
+    np.add.at(out, block.columns["index"], block.columns["intensity"].astype(dtype))
+    return out.reshape(1, *shape)
+
+
+def _weigh_block(block: Block, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    shot = np.repeat(np.arange(block.counts.size), block.counts)
+    values = block.columns["intensity"] * weights[block.columns["index"]].astype(np.float64)
+    return np.bincount(shot, weights=values, minlength=block.counts.size).astype(np.float64, copy=False)
