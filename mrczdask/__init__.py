@@ -51,6 +51,8 @@ _MODULE_OF = {
     "azimuthal_average": "mrczdask.diffraction.background",
     "sparsify": "mrczdask.diffraction.sparsify",
     "densify": "mrczdask.diffraction.densify",
+    "find_peaks": "mrczdask.diffraction.peaks",
+    "ice_rings": "mrczdask.diffraction.peaks",
     "sparse_sum": "mrczdask.diffraction.sparse_images",
     "virtual_image": "mrczdask.diffraction.sparse_images",
     "open_sparse": "mrczdask.io.sparse",

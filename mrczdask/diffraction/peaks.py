@@ -1,0 +1,310 @@
+"""Bragg peaks of diffraction frames, as a lazy ragged table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from mrczdask import schema
+from mrczdask.diffraction.background import RADIUS
+from mrczdask.diffraction.shots import as_shots, on_workers
+from mrczdask.diffraction.sparsify import NEEDED, background_of, interpolated, like_frames
+from mrczdask.errors import MrczdaskError
+from mrczdask.io.geometry import Geometry
+from mrczdask.io.peak_table import PEAKS
+from mrczdask.io.ragged import Block, Ragged
+from mrczdask.kernels import peaks as kernel
+from mrczdask.provenance import record
+
+Gaps = Literal["fill", "ignore", "void"]
+Border = Literal["void", "keep"]
+GAPS: Final = {"fill": kernel.FILL, "ignore": kernel.IGNORE, "void": kernel.VOID}
+
+ICE_D_ANGSTROM: Final = (3.900, 3.670, 3.440, 2.671, 2.249, 2.072, 1.948, 1.918, 1.883, 1.721)
+"""Spacings of hexagonal ice: Thorn et al., Acta Cryst. D 73 (2017) 729, table 1 (to 1.7 A)."""
+_PER_ANGSTROM: Final = {"q_A^-1": 1.0, "q_nm^-1": 10.0}
+
+
+@dataclass(frozen=True)
+class _Search:
+    """How the frames of a graph are searched; `pixel_radius` (y, x)."""
+
+    detector: kernel.Detector
+    segments: kernel.Segments
+    rule: kernel.Rule
+    pixel_radius: NDArray[np.float32]
+
+
+def find_peaks(
+    frames: Any,
+    geometry: Geometry | None = None,
+    *,
+    background: xr.Dataset | None = None,
+    cutoff_peak: float = 3.0,
+    patch_size: int = 5,
+    connected: int = 3,
+    max_pixels: int | None = None,
+    radial_range: tuple[float, float] | None = None,
+    exclude: Sequence[tuple[float, float]] = (),
+    mask: ArrayLike | None = None,
+    gaps: Gaps = "fill",
+    border: Border = "void",
+    counts_per_photon: float = 1.0,
+    **options: Any,
+) -> Ragged:
+    """Find the Bragg peaks of diffraction frames: maxima that stand out of the background of their radius.
+
+    Parameters
+    ----------
+    frames : DataArray, dask or numpy array
+        (shot, y, x), or (y, x), or with scan dims in front, in counts.
+    geometry : Geometry, optional
+        Of the detector, where no `background` is given.
+    background : Dataset, optional
+        What `separate_background` gave for these frames; frames are read once for both.
+    cutoff_peak : float
+        A peak stands out by at least so many deviations of the background and the noise.
+    patch_size : int
+        Side of the square around a maximum, in pixels, odd.
+    connected : int
+        Least pixels of the patch that stand out, the maximum counted.
+    max_pixels : int, optional
+        Most pixels of the patch that stand out: edges of shadows and salt have more.
+    radial_range : (float, float), optional
+        Maxima at rmin <= radius < rmax only, in the unit of the background.
+    exclude : sequence of (float, float)
+        Rings without maxima, such as `ice_rings` gives.
+    mask : array of bool, optional
+        (y, x), True = bad: hot pixels, such as `find_outliers` gives, on top of those of the geometry.
+    gaps : {"fill", "ignore", "void"}
+        Masked pixels of a patch get the value of a Gaussian through the others, which keeps centroid and sum without
+        bias; or count as nothing, which is the published rule; or the patch is no peak.
+    border : {"void", "keep"}
+        Whether a patch over the border of the frame is no peak, the published rule, or is seen as a gap.
+    counts_per_photon : float
+        Gain of the detector, for the counting noise of a peak.
+    **options : dict, optional
+        Of `separate_background`, where no `background` is given.
+
+    Returns
+    -------
+    Ragged
+        Lazy. A shot: `n_peaks` int64. A peak, float32: `y`, `x` in pixels (an integer is the centre of a pixel),
+        `radius` in the unit of the background, `intensity` (sum above the background), `sigma` (of the intensity, with
+        its counting noise), `sigma_background` (without: the published one), and `n_pixels` int32 above the cutoff,
+        `index` uint32 (y * width + x of the maximum). `.compute()` gives the Dataset with `peak_ptr` (shot_edge).
+
+    Raises
+    ------
+    MrczdaskError
+        The background is not of these frames, neither it nor a geometry is given, or the patch is larger than a frame.
+    ValueError
+        An option is not known or out of range.
+
+    Notes
+    -----
+    With d = b - background, b = (raw - dark) / w (w the normalization) and u = sqrt(std^2 + noise^2), a maximum has
+    d > 0, d >= cutoff_peak u and no larger d in its patch; of equal ones the lowest index counts. Over pixels of d > 0:
+    intensity = sum(d), y = sum(d y) / sum(d), sigma_background^2 = sum(u^2) and, with the gain g of the detector,
+    sigma^2 = sigma_background^2 + g sum(d / w).
+
+    References
+    ----------
+    Kieffer et al., J. Appl. Cryst. 58 (2025), section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.full((2, 64, 64), 3, np.uint16)
+    >>> frames[1, 10:12, 12] = 900, 700
+    >>> frames[1, 10, 13] = 500
+    >>> peaks = md.find_peaks(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel").compute()
+    >>> peaks.n_peaks.values.tolist(), f"{peaks.y.item():.2f}", f"{peaks.x.item():.2f}"
+    ([0, 1], '10.33', '12.24')
+    """
+    images = as_shots(frames)
+    _check(images, cutoff_peak, patch_size, connected, gaps, border)
+    background = background_of(images, geometry, background, options, "find_peaks")
+    half = patch_size // 2
+    rule = kernel.Rule(
+        cutoff=float(cutoff_peak),
+        noise=float(background.attrs["noise"]),
+        half=half,
+        least=int(connected),
+        most=patch_size**2 if max_pixels is None else int(max_pixels),
+        keep_border=border == "keep",
+        gaps=GAPS[gaps],
+        gain=float(counts_per_photon),
+    )
+    ranges = [radial_range or background.attrs.get("radial_range", (-np.inf, np.inf))]
+    search = _search(background, images, rule, ranges[0], exclude, mask)
+    average, deviation = (like_frames(background[name], images) for name in NEEDED[:2])
+    blocks = da.blockwise(
+        _search_chunk,
+        "s",
+        images.data,
+        "syx",
+        average,
+        "sr",
+        deviation,
+        "sr",
+        search=on_workers(search),
+        concatenate=True,
+        dtype=object,
+        meta=np.empty(0, object),
+    )
+    settings = {
+        "cutoff_peak": float(cutoff_peak),
+        "patch_size": patch_size,
+        "connected": connected,
+        "max_pixels": max_pixels,
+        "gaps": gaps,
+        "border": border,
+        "exclude": [list(ring) for ring in exclude] or None,
+        "radial_range": None if radial_range is None else list(radial_range),
+    }
+    return Ragged(_header(background, images, settings), blocks, PEAKS)
+
+
+def ice_rings(width: float = 0.02, *, unit: str = "q_A^-1") -> list[tuple[float, float]]:
+    """Rings of hexagonal ice to leave out of a search: `find_peaks(..., exclude=ice_rings())`.
+
+    Parameters
+    ----------
+    width : float
+        Of each ring, in `unit`.
+    unit : {"q_A^-1", "q_nm^-1"}
+        That of the background.
+
+    Returns
+    -------
+    list of (float, float)
+        q = 2 pi / d -+ width / 2.
+
+    Raises
+    ------
+    ValueError
+        Another unit, or a width that is not positive.
+
+    References
+    ----------
+    Thorn, Parkhurst, Emsley, Nicholls, Vollmar, Evans, Murshudov, Acta Cryst. D 73 (2017) 729.
+
+    Examples
+    --------
+    >>> import mrczdask as md
+    >>> [round(q, 3) for q in md.ice_rings()[0]]
+    [1.601, 1.621]
+    """
+    if unit not in _PER_ANGSTROM:
+        raise ValueError(f"unit={unit!r}: rings of ice are known in {' and '.join(_PER_ANGSTROM)}")
+    if not width > 0:
+        raise ValueError(f"width={width}: give more than 0")
+    centres = [_PER_ANGSTROM[unit] * 2 * np.pi / d for d in ICE_D_ANGSTROM]
+    return [(float(q - width / 2), float(q + width / 2)) for q in centres]
+
+
+def _check(images: xr.DataArray, cutoff: float, patch: int, connected: int, gaps: str, border: str) -> None:
+    if not cutoff >= 0:
+        raise ValueError(f"cutoff_peak={cutoff}: give 0 or more")
+    if patch < 1 or patch % 2 == 0:
+        raise ValueError(f"patch_size={patch}: give an odd number")
+    if not 1 <= connected <= patch * patch:
+        raise ValueError(f"connected={connected}: give 1 to {patch * patch}, the pixels of a patch")
+    if gaps not in GAPS:
+        raise ValueError(f"gaps={gaps!r}: give one of {', '.join(GAPS)}")
+    if border not in get_args(Border):
+        raise ValueError(f"border={border!r}: give one of {', '.join(get_args(Border))}")
+    if patch > min(images.shape[1:]):
+        raise MrczdaskError(f"a patch of {patch} x {patch} pixels is larger than a frame, {images.shape[1:]}")
+
+
+def _search(
+    background: xr.Dataset,
+    images: xr.DataArray,
+    rule: kernel.Rule,
+    radial_range: tuple[float, float],
+    exclude: Sequence[tuple[float, float]],
+    mask: ArrayLike | None,
+) -> _Search:
+    """The maps of the detector. By the published rule, pixels out of the radial range are masked."""
+    attrs = background.attrs
+    radius, centres = background["pixel_radius"].values, background[RADIUS].values
+    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
+    searched = (radius >= radial_range[0]) & (radius < radial_range[1])
+    if rule.gaps == kernel.IGNORE:
+        radius = np.where(searched, radius, np.float32(np.nan))
+    for low, high in exclude:
+        searched &= ~((radius >= low) & (radius < high))
+    place = ((radius - centres[0]) / step).astype(np.float32)
+    if mask is not None:
+        bad = np.asarray(mask, bool)
+        if bad.shape != radius.shape:
+            raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {radius.shape}")
+        place[bad] = np.nan
+    norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
+    detector = kernel.Detector(
+        width=images.shape[2],
+        place=place.reshape(-1),
+        searched=searched.reshape(-1),
+        norm=norm.astype(np.float32).reshape(-1),
+        dark=background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32),
+        dummy=float(attrs["dummy"]),
+        delta=float(attrs["delta_dummy"]),
+    )
+    return _Search(detector, kernel.segments_of(detector, centres.size), rule, background["pixel_radius"].values)
+
+
+def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, Any]) -> xr.Dataset:
+    """Labels of the shots, and what the peaks were found with; the background is left behind."""
+    coords = {name: coord for name, coord in background.coords.items() if set(coord.dims) <= {schema.SHOT}}
+    known = {name: value for name, value in settings.items() if value is not None}
+    attrs = background.attrs | known | {"shape": list(images.shape[1:]), "radius_unit": background.attrs["unit"]}
+    return xr.Dataset(coords=coords, attrs=record(attrs, "find_peaks", known))
+
+
+def _search_chunk(
+    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], search: _Search
+) -> Block:
+    counts = np.zeros(len(frames), np.int64)
+    bright = np.empty(search.detector.place.size, np.uint32)
+    found = [np.empty(0, kernel.PEAK)]
+    for k, image in enumerate(frames):
+        if not np.isfinite(average[k]).any():
+            continue
+        frame = np.ascontiguousarray(image).reshape(-1)
+        tables = interpolated(average[k]), interpolated(deviation[k])
+        n = kernel.find_bright(frame, search.detector, search.segments, search.rule, *tables, bright)
+        peaks = np.empty(n, kernel.PEAK)
+        counts[k] = kernel.measure_peaks(frame, search.detector, search.rule, *tables, bright[:n], peaks)
+        found.append(peaks[: counts[k]].copy())
+    return as_block(counts, np.concatenate(found), search.pixel_radius)
+
+
+def as_block(counts: NDArray[np.int64], peaks: NDArray[Any], pixel_radius: NDArray[np.float32]) -> Block:
+    """Rows of the kernel as columns, with the radius of each centroid."""
+    columns = {name: np.ascontiguousarray(peaks[name]) for name in kernel.PEAK.names or ()}
+    columns["radius"] = radius_at(pixel_radius, columns["y"], columns["x"], columns["index"])
+    return Block(counts, {name: columns[name] for name in PEAKS.columns})
+
+
+def radius_at(
+    pixel_radius: NDArray[np.float32], y: NDArray[Any], x: NDArray[Any], index: NDArray[Any]
+) -> NDArray[np.float32]:
+    """The radius at each place, linear between pixels; beside masked ones that of the pixel of the maximum."""
+    height, width = pixel_radius.shape
+    i = np.clip(np.floor(y).astype(np.intp), 0, max(height - 2, 0))
+    j = np.clip(np.floor(x).astype(np.intp), 0, max(width - 2, 0))
+    down, right = np.minimum(i + 1, height - 1), np.minimum(j + 1, width - 1)
+    v, w = y - i, x - j
+    upper = pixel_radius[i, j] * (1 - w) + pixel_radius[i, right] * w
+    lower = pixel_radius[down, j] * (1 - w) + pixel_radius[down, right] * w
+    found = upper * (1 - v) + lower * v
+    return np.where(np.isnan(found), pixel_radius.reshape(-1)[index.astype(np.intp)], found).astype(np.float32)
