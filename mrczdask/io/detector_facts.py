@@ -9,7 +9,12 @@ import numpy as np
 
 _ANGSTROM_M: Final = 1e-10
 _METRES: Final = {
-    **{"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9},
+    "m": 1.0,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "um": 1e-6,
+    "µm": 1e-6,
+    "nm": 1e-9,
     **dict.fromkeys(("angstrom", "a", "å"), _ANGSTROM_M),
 }
 _NUMBERS: Final = {
