@@ -275,6 +275,7 @@ def _search_chunk(
 ) -> Block:
     counts = np.zeros(len(frames), np.int64)
     bright = np.empty(search.detector.place.size, np.uint32)
+    marks = ~search.detector.searched
     found = [np.empty(0, kernel.PEAK)]
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
@@ -283,7 +284,7 @@ def _search_chunk(
         tables = interpolated(average[k]), interpolated(deviation[k])
         n = kernel.find_bright(frame, search.detector, search.segments, search.rule, *tables, bright)
         peaks = np.empty(n, kernel.PEAK)
-        counts[k] = kernel.measure_peaks(frame, search.detector, search.rule, *tables, bright[:n], peaks)
+        counts[k] = kernel.measure_peaks(frame, search.detector, search.rule, *tables, bright[:n], marks, peaks)
         found.append(peaks[: counts[k]].copy())
     return as_block(counts, np.concatenate(found), search.pixel_radius)
 

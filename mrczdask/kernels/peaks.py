@@ -204,24 +204,43 @@ def measure_peaks(
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     bright: NDArray[np.uint32],
+    marks: NDArray[np.bool_],
     peaks: NDArray[Any],
 ) -> int:
     """Write the peaks among bright pixels to `peaks`, by ascending index of their maximum; return how many there are.
 
-    Of equal maxima within a patch the one of the lowest index is the peak.
+    Of equal maxima within a patch the one of the lowest index is the peak. `marks` is True where a pixel was not
+    searched; it is used to count the pixels that may stand out before any is computed, and left as it was.
     """
     side = 2 * rule.half + 1
     values, deviations = np.empty(side * side, np.float32), np.empty(side * side, np.float32)
     norms = np.empty(side * side, np.float32)
+    for pixel in bright:
+        marks[pixel] = True
     n = 0
     for pixel in bright:
+        if not _enough(pixel, marks, detector.width, rule.half, rule.least):
+            continue
         inside = _read_patch(frame, pixel, detector, rule, average, deviation, values, deviations, norms)
         if inside and _measure(values, deviations, norms, rule, peaks, n):
             peaks[n]["index"] = pixel
             peaks[n]["y"] += np.float32(pixel // detector.width)
             peaks[n]["x"] += np.float32(pixel % detector.width)
             n += 1
+    for pixel in bright:
+        marks[pixel] = False
     return n
+
+
+@njit(nogil=True, cache=True)
+def _enough(pixel: int, marks: NDArray[np.bool_], width: int, half: int, least: int) -> bool:
+    """Whether a patch has enough marks."""
+    y, x = pixel // width, pixel % width
+    marked = 0
+    for i in range(max(y - half, 0), min(y + half + 1, marks.size // width)):
+        for j in range(max(x - half, 0), min(x + half + 1, width)):
+            marked += marks[i * width + j]
+    return marked >= least
 
 
 @njit(nogil=True, cache=True)

@@ -41,7 +41,10 @@ def found_in(
     segments = kernel.segments_of(where, BINS)
     n = kernel.find_bright(frame.ravel(), where, segments, how, average, deviation, bright)
     peaks = np.empty(n, kernel.PEAK)
-    return peaks[: kernel.measure_peaks(frame.ravel(), where, how, average, deviation, bright[:n], peaks)]
+    marks = ~where.searched
+    n = kernel.measure_peaks(frame.ravel(), where, how, average, deviation, bright[:n], marks, peaks)
+    assert (marks == ~where.searched).all()
+    return peaks[:n]
 
 
 def by_filters(
