@@ -16,6 +16,7 @@ from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
 from mrczdask.kernels.picking import cells_of, pick_pixels
 from mrczdask.provenance import record
@@ -118,6 +119,7 @@ def sparsify(
     attrs["shape"] = list(images.shape[1:])
     header = background.drop_vars("n_used", errors="ignore")
     header.attrs = record(attrs, "sparsify", {"cutoff_pick": cutoff_pick})
+    header.encoding = {FRAMES_TOKEN: images.data.name}
     return Ragged(header, blocks, sparse_layout(picking.dtype))
 
 

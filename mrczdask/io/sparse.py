@@ -126,6 +126,26 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None) -> Rag
     return Ragged(header, blocks, sparse_layout(dtype), wide=partial(open_sparse, path, shots=wide))
 
 
+def plan_in(path: str) -> dict[str, Any] | None:
+    """How a file was made that `write_sparse` wrote, or None."""
+    import json
+
+    place = f"{ENTRY}/sparsify"
+    try:
+        with opened(path) as file:
+            if place not in file:
+                return None
+            group = file[place]
+            text = group["plan"][()] if "plan" in group else group.attrs.get("plan", "")
+    except (FileNotFoundError, MrcFormatError):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _frames_place(file: Any) -> str | None:
     """Where the file says its sparse frames are, as FabIO looks for them: pyFAI and LIMA name their groups freely."""
     entry = _text(file.attrs.get("default"))
@@ -150,9 +170,11 @@ def _pyfai(file: Any, path: str, place: str) -> tuple[xr.Dataset, SparseFile, ND
     pointer = np.asarray(group["frame_ptr"][()]).astype(np.int64)
     plane = (schema.Y, schema.X)
     radius = np.asarray(group["mask"][()])
-    coords: dict[str, Any] = {schema.SHOT: np.arange(max(pointer.size - 1, 0)), "pixel_radius": (plane, radius)}
+    said = group["mask"].attrs.get("unit")
+    unit = {"units": _text(said)} if said is not None else {}
+    coords: dict[str, Any] = {schema.SHOT: np.arange(max(pointer.size - 1, 0)), "pixel_radius": (plane, radius, unit)}
     if "background_avg" in group and "radius" in group:
-        coords["radius"] = ("radius", np.asarray(group["radius"][()]))
+        coords["radius"] = ("radius", np.asarray(group["radius"][()]), unit)
     if "normalization" in group:
         coords["normalization"] = (plane, np.asarray(group["normalization"][()]))
     entry = place.split("/")[0]

@@ -1,4 +1,4 @@
-"""Sparse frames written as pyFAI does: FabIO reads the HDF5 file."""
+"""Sparse frames written as pyFAI does, so that FabIO reads them, or as ImageD11 does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -16,24 +16,36 @@ from numpy.typing import NDArray
 
 import mrczdask
 from mrczdask.errors import MrczdaskError
-from mrczdask.execution.progress import Progress, track
-from mrczdask.execution.regions import run_regions
-from mrczdask.io.hdf5_file import hdf5
+from mrczdask.execution.progress import Progress
+from mrczdask.io.geometry import Geometry
+from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
 from mrczdask.io.ragged import Ragged, split
-from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse
+from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
+from mrczdask.io.sparse_blocks import Columns, computed_blocks, plan_of
 from mrczdask.io.sparse_table import sparse_layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROWS: Final = 1 << 19
 """Stored pixels of a chunk: 1 to 4 MB."""
 SHOTS: Final = 512
 """Shots of a chunk of backgrounds and pointers, and of a block of a table in memory."""
+TABLES: Final = ("background_avg", "background_std")
+SCAN: Final = "1.1"
+"""The group ImageD11 looks for first: scan 1.1 of a session."""
+_DETECTOR: Final = f"{ENTRY}/beamline/Detector"
+
+Layout = Literal["pyfai", "imaged11"]
 
 
-def write_sparse(sparse: Ragged | xr.Dataset, url: str | os.PathLike[str], *, progress: Progress = None) -> Ragged:
-    """Write sparse frames in the layout of pyFAI and FabIO.
+def write_sparse(
+    sparse: Ragged | xr.Dataset,
+    url: str | os.PathLike[str],
+    *,
+    layout: Layout = "pyfai",
+    geometry: Geometry | None = None,
+    resume: bool = False,
+    progress: Progress = None,
+) -> Ragged:
+    """Write sparse frames in the layout of pyFAI and FabIO, or of ImageD11.
 
     Parameters
     ----------
@@ -41,6 +53,13 @@ def write_sparse(sparse: Ragged | xr.Dataset, url: str | os.PathLike[str], *, pr
         What `sparsify` gave, or its `.compute()`.
     url : str or path
         A name that ends in .h5, .hdf5 or .nxs, or in .zarr. What is there is replaced when the new one is whole.
+    layout : {"pyfai", "imaged11"}
+        ImageD11's has no background: the frames cannot be made dense again from it.
+    geometry : Geometry, optional
+        Of the detector, to be written too. By default what the attributes of the table say of it.
+    resume : bool
+        Keep blocks in the folder URL.blocks until all are done: a run that was killed goes on where it was. A file
+        that is whole and was made in the same way is opened, and nothing computed.
     progress : bool or callable, optional
         Show a bar, or call progress(done, total, label) as blocks are done.
 
@@ -55,11 +74,15 @@ def write_sparse(sparse: Ragged | xr.Dataset, url: str | os.PathLike[str], *, pr
         HDF5 files need h5py and hdf5plugin.
     MrczdaskError
         The table has no background, the dummy does not fit its dtype, or the name has another ending.
+    ResumeError
+        What is to be resumed was begun in another way.
+    ValueError
+        The layout is not known.
 
     Notes
     -----
-    Blocks are computed by the scheduler in force and appended in order; memory is that of a few blocks. Pixels are
-    sorted, pointers are uint64. Empty bins of the background, NaN in memory, are interpolated over, as FabIO needs.
+    Blocks are computed by the scheduler in force; memory is that of a few blocks. Pixels are sorted, pointers are
+    uint64. Empty bins of the background, NaN in memory, are interpolated over, as FabIO needs.
 
     Examples
     --------
@@ -70,28 +93,36 @@ def write_sparse(sparse: Ragged | xr.Dataset, url: str | os.PathLike[str], *, pr
     ...     len(md.write_sparse(sparse, os.path.join(folder, "run.zarr")))
     2
     """
+    if layout not in get_args(Layout):
+        raise ValueError(f"layout={layout!r}: give one of {', '.join(get_args(Layout))}")
     path = os.fspath(url)
     table = sparse if isinstance(sparse, Ragged) else split(sparse, sparse_layout(sparse["intensity"].dtype), SHOTS)
-    missing = [name for name in ("background_avg", "background_std", "pixel_radius") if name not in table.header]
-    if missing:
+    tables = TABLES if layout == "pyfai" else ()
+    missing = [name for name in (*tables, "pixel_radius") if name not in table.header]
+    if missing and layout == "pyfai":
         raise MrczdaskError(f"{path}: the table lacks {', '.join(missing)}: write what sparsify returns")
     dummy = _dummy(table)
-    edges = np.cumsum([0, *table.chunks])
-    light = Ragged(
-        table.header[["background_avg", "background_std"]].reset_coords(drop=True), table.block_layer, table.layout
-    )
-    pieces = [(k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(len(table.chunks))]
-    with _replacing(path) as part, _created(part, path) as store, track(progress, len(pieces), path) as advance:
-        _write_header(store, table, dummy)
-        stored = 0
-        for _, piece in run_regions(pieces, on_done=advance):
-            store.append("frame_ptr", piece["frame_ptr"].values[1:] + np.uint64(stored))
-            stored += piece.sizes["pixel"]
-            for name in ("index", "intensity"):
-                store.append(name, piece[name].values)
-            for name in ("background_avg", "background_std"):
-                store.append(name, np.stack([_finite(row) for row in piece[name].values]))
+    plan = plan_of(table, layout)
+    if resume and plan_in(path) == plan:
+        return open_sparse(path)
+    with _kept(f"{path}.blocks" if resume else None) as kept:
+        blocks = computed_blocks(table, tables, kept=kept, plan=plan, progress=progress, label=path)
+        with grown_store(path, filters=GZIP if layout == "imaged11" else None) as store:
+            if layout == "imaged11":
+                _image_d11(store, table, blocks)
+            else:
+                _header(store, table, dummy, _facts(geometry, table.attrs))
+                _pyfai(store, blocks)
+                store.text(f"{ENTRY}/sparsify/plan", json.dumps(plan))
     return open_sparse(path)
+
+
+@contextmanager
+def _kept(folder: str | None) -> Iterator[str | None]:
+    """The folder of finished blocks, removed when all went well."""
+    yield folder
+    if folder is not None:
+        shutil.rmtree(folder)
 
 
 def _dummy(table: Ragged) -> float:
@@ -108,6 +139,25 @@ def _dummy(table: Ragged) -> float:
     return dummy
 
 
+def _facts(geometry: Geometry | None, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("distance_m", "pixel_size_m", "beam_center", "wavelength_m")
+    if geometry is None:
+        return {name: attrs[name] for name in names if attrs.get(name) is not None}
+    return {name: getattr(geometry, name) for name in names if getattr(geometry, name) is not None}
+
+
+def _pyfai(store: GrownStore, blocks: Iterable[Columns]) -> None:
+    stored = np.uint64(0)
+    for block in blocks:
+        store.append(f"{FRAMES}/frame_ptr", np.cumsum(block["counts"], dtype=np.uint64) + stored)
+        stored += np.uint64(block["index"].size)
+        for name in ("index", "intensity"):
+            store.append(f"{FRAMES}/{name}", block[name])
+        for name in TABLES:
+            rows = [_finite(row) for row in block[name]]
+            store.append(f"{FRAMES}/{name}", np.stack(rows) if rows else block[name])
+
+
 def _finite(row: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bins of one frame, the empty ones interpolated over; zeros for a frame without any."""
     full = np.isfinite(row)
@@ -117,47 +167,24 @@ def _finite(row: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.interp(place, place[full], row[full]).astype(np.float32)
 
 
-class _Store:
-    """Named growing arrays and fixed values in an HDF5 file or a Zarr folder."""
-
-    def __init__(self, root: Any, filters: Mapping[str, Any] | None):
-        self._root, self._filters = root, filters
-
-    def group(self, name: str, attrs: Mapping[str, Any]) -> None:
-        group = self._root.require_group(name) if name else self._root
-        for key, value in attrs.items():
-            group.attrs[key] = value
-
-    def growing(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> None:
-        path = f"{FRAMES}/{name}"
-        if self._filters is None:
-            self._root.create_array(path, shape=shape, chunks=chunks, dtype=dtype)
-        else:
-            limits = (None, *shape[1:])
-            self._root.create_dataset(path, shape, dtype, chunks=chunks, maxshape=limits, **self._filters)
-
-    def append(self, name: str, values: NDArray[Any]) -> None:
-        array = self._root[f"{FRAMES}/{name}"]
-        n = array.shape[0]
-        array.resize((n + len(values), *array.shape[1:]))
-        if len(values):
-            array[n:] = values
-
-    def put(self, name: str, value: Any) -> None:
-        array = np.asarray(value)
-        if self._filters is None:
-            self._root.create_array(name, data=array)
-        else:
-            self._root.create_dataset(name, data=array, **(self._filters if array.ndim else {}))
-
-    def text(self, name: str, value: str) -> None:
-        if self._filters is None:
-            self._root.require_group(name.rpartition("/")[0]).attrs[name.rpartition("/")[2]] = value
-        else:
-            self._root[name] = value
+def _image_d11(store: GrownStore, table: Ragged, blocks: Iterable[Columns]) -> None:
+    ny, nx = map(int, table.attrs["shape"])
+    if max(ny, nx) > np.iinfo(np.uint16).max:
+        raise MrczdaskError(f"frames of {(ny, nx)}: ImageD11 keeps rows and columns in 16 bits")
+    dtype = table.layout.columns["intensity"]
+    store.group(SCAN, {"itype": dtype.name, "nframes": len(table), "shape0": ny, "shape1": nx})
+    store.growing(f"{SCAN}/nnz", (0,), (SHOTS,), np.int64)
+    for name, kind in {"row": np.uint16, "col": np.uint16, "intensity": dtype}.items():
+        store.growing(f"{SCAN}/{name}", (0,), (ROWS,), kind)
+    for block in blocks:
+        row, column = np.divmod(block["index"], np.uint32(nx))
+        store.append(f"{SCAN}/nnz", block["counts"].astype(np.int64))
+        store.append(f"{SCAN}/row", row.astype(np.uint16))
+        store.append(f"{SCAN}/col", column.astype(np.uint16))
+        store.append(f"{SCAN}/intensity", block["intensity"])
 
 
-def _write_header(store: _Store, table: Ragged, dummy: float) -> None:
+def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, Any]) -> None:
     header, attrs = table.header, table.attrs
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     creator = f"pyFAI (written by mrczdask {mrczdask.__version__})"
@@ -168,52 +195,41 @@ def _write_header(store: _Store, table: Ragged, dummy: float) -> None:
     store.text(f"{ENTRY}/start_time", now)
     store.group(f"{ENTRY}/sparsify", {"NX_class": "NXprocess"})
     store.group(f"{ENTRY}/sparsify/configuration", {"NX_class": "NXnote"})
-    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick")
+    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick", "unit")
     settings = {name: attrs[name] for name in names if name in attrs} | {"dummy": dummy}
     store.text(f"{ENTRY}/sparsify/configuration/type", "text/json")
-    store.text(f"{ENTRY}/sparsify/configuration/data", json.dumps({"sparsify": settings}))
+    store.text(f"{ENTRY}/sparsify/configuration/data", json.dumps({"geometry": facts, "sparsify": settings}))
+    _detector(store, facts)
     n_bins = header.sizes["radius"]
-    store.growing("frame_ptr", (0,), (SHOTS,), np.uint64)
-    store.append("frame_ptr", np.zeros(1, np.uint64))
+    store.growing(f"{FRAMES}/frame_ptr", (0,), (SHOTS,), np.uint64)
+    store.append(f"{FRAMES}/frame_ptr", np.zeros(1, np.uint64))
     for name, dtype in table.layout.columns.items():
-        store.growing(name, (0,), (ROWS,), dtype)
-    for name in ("background_avg", "background_std"):
-        store.growing(name, (0, n_bins), (SHOTS, n_bins), np.float32)
-    store.put(f"{FRAMES}/radius", header["radius"].values.astype(np.float32))
-    store.put(f"{FRAMES}/mask", header["pixel_radius"].values.astype(np.float32))
+        store.growing(f"{FRAMES}/{name}", (0,), (ROWS,), dtype)
+    for name in TABLES:
+        store.growing(f"{FRAMES}/{name}", (0, n_bins), (SHOTS, n_bins), np.float32)
+    unit = {"unit": header["radius"].attrs["units"]} if "units" in header["radius"].attrs else {}
+    store.put(f"{FRAMES}/radius", header["radius"].values.astype(np.float32), unit)
+    store.put(f"{FRAMES}/mask", header["pixel_radius"].values.astype(np.float32), unit)
     store.put(f"{FRAMES}/dummy", np.float64(dummy))
     if "normalization" in header.coords:
         store.put(f"{FRAMES}/normalization", header["normalization"].values.astype(np.float64))
 
 
-@contextmanager
-def _created(part: str, path: str) -> Iterator[_Store]:
-    if path.endswith(".zarr"):
-        import zarr
-
-        yield _Store(zarr.open_group(part, mode="w"), None)
-    elif path.endswith((".h5", ".hdf5", ".nxs")):
-        h5py = hdf5(path)
-        import hdf5plugin
-
-        with h5py.File(part, "w") as file:
-            yield _Store(file, hdf5plugin.Bitshuffle(cname="lz4"))
-    else:
-        raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5, .nxs or .zarr")
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """A name beside the target; moved to it at the end, removed on failure."""
-    part = f"{path}.part"
-    try:
-        yield part
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        os.replace(part, path)
-    except BaseException:
-        if os.path.isdir(part):
-            shutil.rmtree(part)
-        elif os.path.exists(part):
-            os.remove(part)
-        raise
+def _detector(store: GrownStore, facts: Mapping[str, Any]) -> None:
+    """The detector as pyFAI writes it; `monchromator` is spelled as there."""
+    if not facts:
+        return
+    store.group(_DETECTOR.rpartition("/")[0], {"NX_class": "NXinstrument"})
+    store.group(_DETECTOR, {"NX_class": "NXdetector"})
+    for name, key, unit in (
+        ("beam_center", "beam_center_{}", "pixel"),
+        ("pixel_size_m", "{}_pixel_size", "m"),
+    ):
+        for axis, value in zip("yx", facts.get(name, ()), strict=False):
+            store.put(f"{_DETECTOR}/{key.format(axis)}", float(value), {"units": unit})
+    if "distance_m" in facts:
+        store.put(f"{_DETECTOR}/distance", float(facts["distance_m"]), {"units": "m"})
+    if "wavelength_m" in facts:
+        beam = f"{ENTRY}/beamline/monchromator"
+        store.group(beam, {"NX_class": "NXmonochromator"})
+        store.put(f"{beam}/wavelength", 1e10 * float(facts["wavelength_m"]), {"units": "angstrom"})

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
 
 import mrczdask as md
-from mrczdask.errors import MrcFormatError, MrczdaskError
+from mrczdask.errors import MrcFormatError, MrczdaskError, ResumeError
 from mrczdask.io.ragged import Ragged
 
 h5py = pytest.importorskip("h5py")
@@ -20,13 +21,13 @@ pytest.importorskip("hdf5plugin")
 FRAMES = "entry_0000/sparse_frames"
 
 
-def sparse_of(**options: Any) -> Ragged:
+def sparse_of(bins_of: int = 20, **options: Any) -> Ragged:
 
     frames = np.random.default_rng(3).poisson(5, (5, 60, 70)).astype(np.uint16)
     frames[:, 20:22, 30:32] += 400
     geometry = md.Geometry.flat((60, 70), distance_m=100.0)
     lazy = da.from_array(frames, chunks=(2, 60, 70))
-    return md.sparsify(lazy, geometry, bins=20, unit="pixel", cutoff_pick=1.0, **options)
+    return md.sparsify(lazy, geometry, bins=bins_of, unit="pixel", cutoff_pick=1.0, **options)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".zarr"])
@@ -109,3 +110,86 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(MrczdaskError, match="lacks pixel_radius"):
         md.write_sparse(table.drop_vars("pixel_radius"), tmp_path / "run.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_imaged11s_layout_keeps_the_pixels(tmp_path: Path) -> None:
+    whole = sparse_of().compute()
+    again = md.write_sparse(sparse_of(), tmp_path / "scan.h5", layout="imaged11")
+    found = again.compute()
+    for name in ("frame_ptr", "index", "intensity"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    with h5py.File(tmp_path / "scan.h5") as file:
+        scan = file["1.1"]
+        assert dict(scan.attrs) == {"itype": "uint16", "nframes": 5, "shape0": 60, "shape1": 70}
+        assert {name: scan[name].dtype.str for name in scan} == {
+            "nnz": "<i8",
+            "row": "<u2",
+            "col": "<u2",
+            "intensity": "<u2",
+        }
+    with pytest.raises(ValueError, match="pyfai, imaged11"):
+        md.write_sparse(sparse_of(), tmp_path / "scan.h5", layout="cxi")
+
+
+def test_the_detector_is_written_and_read(tmp_path: Path) -> None:
+    geometry = md.Geometry.flat(
+        (60, 70), distance_m=0.2, pixel_size_m=(75e-6, 80e-6), beam_center=(31.0, 33.5), wavelength_m=1.2e-10
+    )
+    found = md.write_sparse(sparse_of(), tmp_path / "run.h5", geometry=geometry)
+    assert found.attrs["beam_center"] == [31.0, 33.5]
+    assert found.attrs["pixel_size_m"] == [75e-6, 80e-6]
+    assert found.attrs["distance_m"] == 0.2
+    assert found.attrs["wavelength_m"] == pytest.approx(1.2e-10)
+    assert found["radius"].attrs["units"] == "pixel"
+    once_more = md.write_sparse(found, tmp_path / "again.h5")
+    assert {k: v for k, v in once_more.attrs.items() if k != "dummy"} == {
+        k: v for k, v in found.attrs.items() if k != "dummy"
+    }
+
+
+def test_groups_of_other_names_are_found_as_fabio_finds_them(tmp_path: Path) -> None:
+    """LIMA names the entry of its default, and the frames in it."""
+    whole = md.write_sparse(sparse_of(), tmp_path / "run.h5").compute()
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file.move("entry_0000", "entry_0007")
+        file.move("entry_0007/sparse_frames", "entry_0007/instrument/jungfrau/data")
+        file.attrs["default"] = "entry_0007"
+        file.attrs["creator"] = "LIMA-1.9.19"
+        file["entry_0007"].attrs["default"] = "instrument/jungfrau/data"
+        del file["entry_0007"].attrs["pyFAI_sparse_frames"]
+    found = md.open_sparse(tmp_path / "run.h5").compute()
+    for name in ("frame_ptr", "index", "intensity", "background_avg"):
+        np.testing.assert_array_equal(found[name], whole[name])
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+def test_a_run_that_was_killed_goes_on(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"run{suffix}"
+    whole = md.write_sparse(sparse_of(), tmp_path / f"whole{suffix}").compute()
+
+    def stop(done: int, total: int, label: str) -> None:
+        if done == 2:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        md.write_sparse(sparse_of(), path, resume=True, progress=stop)
+    assert not path.exists()
+    kept = tmp_path / f"run{suffix}.blocks"
+    assert len(list(kept.glob("*.npz"))) in (1, 2)
+    with pytest.raises(ResumeError, match="begun with other parameters: detector was"):
+        md.write_sparse(sparse_of(bins_of=21), path, resume=True)
+    seen: list[int] = []
+    found = md.write_sparse(sparse_of(), path, resume=True, progress=lambda done, *_: seen.append(done))
+    assert seen[0] == 0
+    assert seen[-1] == 3
+    assert not kept.exists()
+    for name in whole.variables:
+        np.testing.assert_array_equal(found.compute()[name], whole[name])
+    before = path.stat().st_mtime_ns
+    with dask.config.set(scheduler=lambda *_, **__: 1 / 0):
+        md.write_sparse(sparse_of(), path, resume=True)
+    assert path.stat().st_mtime_ns == before

@@ -1,0 +1,105 @@
+"""A store whose arrays grow as blocks are appended: an HDF5 file or a Zarr folder, in place when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.errors import MrczdaskError
+from mrczdask.io.hdf5_file import hdf5
+
+HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs")
+GZIP: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+"""What every reader unpacks."""
+
+
+class GrownStore:
+    """Named arrays that grow along their first axis, and fixed values. `filters` are None for Zarr."""
+
+    def __init__(self, root: Any, filters: Mapping[str, Any] | None):
+        self.root, self._filters = root, filters
+
+    def group(self, name: str, attrs: Mapping[str, Any]) -> None:
+        """Make a group, or the root for an empty name."""
+        group = self.root.require_group(name) if name else self.root
+        for key, value in attrs.items():
+            group.attrs[key] = value
+
+    def growing(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> None:
+        """Make an array that `append` adds to."""
+        if self._filters is None:
+            self.root.create_array(name, shape=shape, chunks=chunks, dtype=dtype)
+        else:
+            limits = (None, *shape[1:])
+            self.root.create_dataset(name, shape, dtype, chunks=chunks, maxshape=limits, **self._filters)
+
+    def append(self, name: str, values: NDArray[Any]) -> None:
+        """Add rows to an array."""
+        array = self.root[name]
+        n = array.shape[0]
+        array.resize((n + len(values), *array.shape[1:]))
+        if len(values):
+            array[n:] = values
+
+    def put(self, name: str, value: Any, attrs: Mapping[str, Any] | None = None) -> None:
+        """Write an array or a number."""
+        array = np.asarray(value)
+        if self._filters is None:
+            made = self.root.create_array(name, data=array)
+        else:
+            made = self.root.create_dataset(name, data=array, **(self._filters if array.ndim else {}))
+        made.attrs.update(dict(attrs or {}))
+
+    def text(self, name: str, value: str) -> None:
+        """Write a text: a dataset in HDF5, an attribute in Zarr."""
+        if self._filters is None:
+            self.root.require_group(name.rpartition("/")[0]).attrs[name.rpartition("/")[2]] = value
+        else:
+            self.root[name] = value
+
+
+@contextmanager
+def grown_store(path: str, *, filters: Mapping[str, Any] | None = None) -> Iterator[GrownStore]:
+    """A new store under another name, put in place of `path` at the end and removed on failure.
+
+    Raises
+    ------
+    MrczdaskError
+        The name has an ending that is not known.
+    """
+    with _replacing(path) as part:
+        if path.endswith(".zarr"):
+            import zarr
+
+            yield GrownStore(zarr.open_group(part, mode="w"), None)
+        elif path.endswith(HDF5_SUFFIXES):
+            h5py = hdf5(path)
+            import hdf5plugin
+
+            with h5py.File(part, "w") as file:
+                yield GrownStore(file, hdf5plugin.Bitshuffle(cname="lz4") if filters is None else filters)
+        else:
+            raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5, .nxs or .zarr")
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """A name beside the target; moved to it at the end, removed on failure."""
+    part = f"{path}.part"
+    try:
+        yield part
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        os.replace(part, path)
+    except BaseException:
+        if os.path.isdir(part):
+            shutil.rmtree(part)
+        elif os.path.exists(part):
+            os.remove(part)
+        raise
