@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dask
 import dask.array as da
@@ -26,18 +27,40 @@ BARS = {"outliers": 4.0, "windows": 0.2, "koma": 3.0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all tables."""
-    options = arguments(__doc__, argv)
-    quick = options.quick
-    with dask.config.set(scheduler="threads", num_workers=THREADS):
-        tables = [
-            outlier_pass((6, 256, 256) if quick else (50, 4096, 4096), options.repeats),
-            koma_pass((12, 4, 128, 128) if quick else (240, 20, 512, 512), options.repeats),
-            radii((30, 2, 64, 64) if quick else (240, 4, 512, 512), options.repeats),
-        ]
-    shape = (4, 64, 64) if quick else (40, 1024, 1024)
-    tables.append(memory(shape, (4, 8) if quick else (25, 50, 100)))
-    return report("movies", "Normalisation of movies", tables, options)
+    """Run all parts, or the one named by `--part`; each is a section of its own."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--part", choices=PARTS)
+    chosen, rest = parser.parse_known_args(argv)
+    options = arguments(__doc__, rest)
+    for name in [chosen.part] if chosen.part else PARTS:
+        title, tables = PARTS[name]
+        with dask.config.set(scheduler="threads", num_workers=THREADS):
+            report(f"movies-{name}", title, tables(options), options)
+    return 0
+
+
+def _outliers(options: argparse.Namespace) -> list[Table]:
+    return [outlier_pass((6, 256, 256) if options.quick else (50, 4096, 4096), options.repeats)]
+
+
+def _koma(options: argparse.Namespace) -> list[Table]:
+    return [koma_pass((12, 4, 128, 128) if options.quick else (240, 20, 512, 512), options.repeats)]
+
+
+def _radii(options: argparse.Namespace) -> list[Table]:
+    return [radii((30, 2, 64, 64) if options.quick else (240, 4, 512, 512), options.repeats)]
+
+
+def _memory(options: argparse.Namespace) -> list[Table]:
+    return [memory((4, 64, 64), (4, 8)) if options.quick else memory((40, 1024, 1024), (25, 50, 100))]
+
+
+PARTS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], list[Table]]]]] = {
+    "outliers": ("Normalisation of movies: outliers", _outliers),
+    "koma": ("Normalisation of movies: KOMA", _koma),
+    "radii": ("Normalisation of movies: KOMA by radius", _radii),
+    "memory": ("Normalisation of movies: memory of a session", _memory),
+}
 
 
 def drain(images: xr.DataArray) -> None:

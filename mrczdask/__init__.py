@@ -46,6 +46,7 @@ _MODULE_OF = {
     "gain_drift": "mrczdask.movies.drift",
     "GainMonitor": "mrczdask.movies.drift",
     "open_frames": "mrczdask.io.frames",
+    "write_frames": "mrczdask.io.frames_writer",
     "Geometry": "mrczdask.io.geometry",
     "separate_background": "mrczdask.diffraction.background",
     "azimuthal_average": "mrczdask.diffraction.background",

@@ -103,9 +103,9 @@ def fill_outliers(
                 f"fill_outliers: keep_integers=True needs integers, the movie is {whole.dtype}: fill first"
             )
         dtype = whole.dtype if as_integers else result_dtype(whole.dtype)
-        parts = [(bad.data, bad.dims), None if weight is None else (weight.data, weight.dims)]
         labels = _labels(whole, seed) if as_integers else (None, None)
-        data = blockwise(_fill, whole, *parts, *labels, dtype=dtype, dims=whole.dims, parameter=bad.dims, to=dtype)
+        plans = _plans(bad, weight, whole, listed=as_integers)
+        data = blockwise(_fill, whole, plans, *labels, dtype=dtype, dims=whole.dims, to=dtype)
         out = whole.copy(data=data)
         out.attrs = record(given.attrs, "fill_outliers", _called(outliers, keep_integers, seed))
         return out
@@ -163,26 +163,55 @@ def _key(seed: int, name: str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+def _plans(
+    bad: xr.DataArray, weight: xr.DataArray | None, images: xr.DataArray, *, listed: bool
+) -> tuple[da.Array, tuple[Hashable, ...]]:
+    """How to fill each movie: made once for all its chunks. A block holds the plans of its movies."""
+    dims = tuple(dim for dim in bad.dims if dim == schema.MOVIE)
+    args: list[Any] = []
+    for parameter in (bad, weight):
+        chunks = dict(zip(images.dims, images.data.chunks, strict=True))
+        args += [None, None]
+        if parameter is not None:
+            along = {k: chunks[dim] for k, dim in enumerate(parameter.dims) if dim == schema.MOVIE}
+            args[-2:] = [parameter.data.rechunk(along), parameter.dims]
+    if weight is not None and schema.MOVIE in weight.dims:
+        dims = (schema.MOVIE,)
+    meta = np.empty((0,) * len(dims), object)
+    plans = da.blockwise(_make_plans, dims, *args, dtype=object, meta=meta, concatenate=True, listed=listed)
+    return plans, dims
+
+
+class _Plans:
+    """Plans that Dask carries as the block of an array."""
+
+    def __init__(self, plans: list[fill.Plan]):
+        self.plans = plans
+
+
+def _make_plans(bad: NDArray[np.bool_], weight: NDArray[np.float32] | None, *, listed: bool) -> Any:
+    masks = bad.reshape(-1, *bad.shape[-2:])
+    weights = [None] if weight is None else list(weight.reshape(-1, *weight.shape[-2:]))
+    movies = range(max(len(masks), len(weights)))
+    each = [(masks[min(k, len(masks) - 1)], weights[min(k, len(weights) - 1)]) for k in movies]
+    return _Plans([fill.make_plan(*parts, listed=listed) for parts in each])
+
+
 def _fill(
     block: NDArray[Any],
-    bad: NDArray[np.bool_],
-    weight: NDArray[np.float32] | None,
+    plans: Any,
     keys: NDArray[np.uint64] | None,
     numbers: NDArray[np.int64] | None,
     *,
     dims: tuple[Hashable, ...],
-    parameter: tuple[Hashable, ...],
     to: np.dtype[Any],
 ) -> NDArray[Any]:
     out = np.empty(block.shape, to)
     frames, target = as_session(block, dims), as_session(out, dims)
     if not block.size:
         return out
-    masks, weights = as_session(bad, parameter), None if weight is None else as_session(weight, parameter)
-    plan = None
     for k in range(len(frames)):
-        if plan is None or len(masks) > 1:
-            plan = fill.make_plan(masks[k, 0], None if weights is None else weights[min(k, len(weights) - 1), 0])
+        plan = plans.plans[min(k, len(plans.plans) - 1)]
         if keys is None or numbers is None:
             fill.fill(frames[k], plan, target[k])
         else:

@@ -1,0 +1,250 @@
+"""Dense frames written as an Eiger does: a NeXus master file and packed data files beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+import mrczdask
+from mrczdask import schema
+from mrczdask.errors import MrczdaskError
+from mrczdask.execution.progress import Progress, track
+from mrczdask.execution.regions import run_regions
+from mrczdask.execution.resume import check_plan
+from mrczdask.io.frame_set import FRAME_DIMS, MASK
+from mrczdask.io.frames import open_frames
+from mrczdask.io.geometry import Geometry
+from mrczdask.io.grown_store import HDF5_SUFFIXES
+from mrczdask.io.hdf5_file import hdf5
+
+MASTER: Final = "_master"
+DATA: Final = "entry/data/data"
+FRAMES_PER_FILE: Final = 1000
+"""What the filewriter of an Eiger puts in a data file."""
+CHUNK_BYTES: Final = 64 << 20
+_DETECTOR: Final = "entry/instrument/detector"
+_BAD: Final = 1
+"""Bit of the pixel mask of NXmx: a gap."""
+
+
+def write_frames(
+    frames: xr.DataArray,
+    url: str | os.PathLike[str],
+    *,
+    geometry: Geometry | None = None,
+    mask: ArrayLike | None = None,
+    frames_per_file: int = FRAMES_PER_FILE,
+    resume: bool = False,
+    progress: Progress = None,
+) -> xr.DataArray:
+    """Write frames as NXmx in HDF5, packed by bitshuffle and LZ4: what Eiger detectors write and XDS and DIALS read.
+
+    Parameters
+    ----------
+    frames : DataArray
+        (shot, y, x) integers or floats, such as `densify` gives.
+    url : str or path
+        The master file, "run_master.h5" or "run.h5"; data files are put beside it, "run_data_000001.h5" and so on.
+    geometry : Geometry, optional
+        Of the detector; by default what the attributes of the frames say of it.
+    mask : array of bool, optional
+        (y, x), True = bad. By default the coordinate `mask` of the frames and the mask of the geometry together.
+    frames_per_file : int
+        Frames of a data file.
+    resume : bool
+        Keep the data files that an earlier run of the same frames finished.
+    progress : bool or callable, optional
+        Show a bar, or call progress(done, total, label) as blocks are done.
+
+    Returns
+    -------
+    DataArray
+        The file, opened.
+
+    Raises
+    ------
+    MissingExtraError
+        h5py or hdf5plugin is not installed.
+    MrczdaskError
+        The frames are not (shot, y, x), the name has another ending, or a mask has another shape.
+    ResumeError
+        Data files are there that were made in another way.
+
+    Notes
+    -----
+    Frames are packed by the tasks that make them and written in order, so that memory is that of a few blocks. A data
+    file is put in place when it is whole, the master file at the end.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import mrczdask as md
+    >>> frames = xr.DataArray(np.ones((3, 64, 64), np.uint16), dims=("shot", "y", "x"))
+    >>> md.write_frames(frames, "run_master.h5").sizes["shot"]
+    3
+    """
+    path = os.fspath(url)
+    if not path.endswith(HDF5_SUFFIXES):
+        raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5 or .nxs")
+    if frames.dims != FRAME_DIMS or frames.dtype.kind not in "iuf" or frames_per_file < 1:
+        raise MrczdaskError(f"{path}: {frames.dtype} {frames.dims}: give numbers of {FRAME_DIMS}")
+    bad = _mask(frames, geometry, mask)
+    data = _chunked(frames)
+    names = _data_names(path, data.shape[0], frames_per_file)
+    plan = {"frames": data.name, "shape": list(data.shape), "dtype": data.dtype.str, "per_file": frames_per_file}
+    with track(progress, _count_blocks(data, frames_per_file), path) as advance:
+        for k, name in enumerate(names):
+            part = data[k * frames_per_file : (k + 1) * frames_per_file]
+            if resume and _is_done(name, plan):
+                for _ in part.chunks[0]:
+                    advance()
+            else:
+                _write_data(name, part, k * frames_per_file, plan, advance)
+    _write_master(path, names, frames, geometry, bad)
+    return open_frames(path)
+
+
+def _chunked(frames: xr.DataArray) -> da.Array:
+    """Whole frames, a block of at most 64 MB where they are in memory."""
+    if isinstance(frames.data, da.Array):
+        return frames.data.rechunk({1: -1, 2: -1})
+    step = max(CHUNK_BYTES // max(frames.dtype.itemsize * frames.shape[1] * frames.shape[2], 1), 1)
+    return da.from_array(frames.data, chunks=(step, -1, -1))
+
+
+def _mask(frames: xr.DataArray, geometry: Geometry | None, mask: ArrayLike | None) -> NDArray[np.bool_] | None:
+    given = [mask] if mask is not None else []
+    if mask is None and MASK in frames.coords:
+        given.append(frames.coords[MASK].values)
+    if mask is None and geometry is not None:
+        given.append(geometry.mask)
+    bad: NDArray[np.bool_] | None = None
+    for one in given:
+        part = np.asarray(one, bool)
+        if part.shape != frames.shape[1:]:
+            raise MrczdaskError(f"a mask has the shape {part.shape}, the frames {frames.shape[1:]}")
+        bad = part if bad is None else bad | part
+    return bad
+
+
+def _data_names(master: str, n: int, per_file: int) -> list[str]:
+    stem, suffix = os.path.splitext(master)
+    stem = stem.removesuffix(MASTER)
+    return [f"{stem}_data_{k + 1:06d}{suffix}" for k in range(max(-(-n // per_file), 1))]
+
+
+def _count_blocks(data: da.Array, per_file: int) -> int:
+    """Blocks of all data files: one that lies in two files is counted in both."""
+    return sum(len(data[k : k + per_file].chunks[0]) for k in range(0, max(data.shape[0], 1), per_file))
+
+
+def _is_done(name: str, plan: Mapping[str, Any]) -> bool:
+    if not os.path.exists(name):
+        return False
+    with hdf5(name).File(name, "r") as file:
+        stored = json.loads(file.attrs.get("plan", "{}"))
+    check_plan(stored, plan, name)
+    return True
+
+
+@contextmanager
+def _created(path: str) -> Iterator[Any]:
+    """A new HDF5 file, put in place when it is whole."""
+    part = f"{path}.part"
+    try:
+        with hdf5(path).File(part, "w") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        if os.path.exists(part):
+            os.remove(part)
+        raise
+
+
+def _write_data(name: str, data: da.Array, first: int, plan: Mapping[str, Any], advance: Any) -> None:
+    import hdf5plugin
+
+    shape = (1, *data.shape[1:])
+    blocks = data.to_delayed().ravel()
+    tasks = ((k, dask.delayed(packed_frames, pure=False)(block)) for k, block in enumerate(blocks))
+    with _created(name) as file:
+        file.attrs["plan"] = json.dumps(plan)
+        made = file.create_dataset(DATA, data.shape, data.dtype, chunks=shape, **hdf5plugin.Bitshuffle(cname="lz4"))
+        made.attrs["image_nr_low"], made.attrs["image_nr_high"] = first + 1, first + data.shape[0]
+        at = 0
+        for _, chunks in run_regions(tasks, on_done=advance):
+            for chunk in chunks:
+                made.id.write_direct_chunk((at, 0, 0), chunk)
+                at += 1
+
+
+def packed_frames(block: NDArray[Any]) -> list[bytes]:
+    """Each frame packed by bitshuffle and LZ4, as it stands in a chunk of a file."""
+    h5py = hdf5("frames")
+    import hdf5plugin
+
+    if not len(block):
+        return []
+    memory = {"driver": "core", "backing_store": False}
+    with h5py.File(f"{uuid.uuid4().hex}.h5", "w", **memory) as file:
+        made = file.create_dataset("a", data=block, chunks=(1, *block.shape[1:]), **hdf5plugin.Bitshuffle(cname="lz4"))
+        return [bytes(made.id.read_direct_chunk((k, 0, 0))[1]) for k in range(len(block))]
+
+
+def _write_master(
+    path: str, names: list[str], frames: xr.DataArray, geometry: Geometry | None, bad: NDArray[np.bool_] | None
+) -> None:
+    h5py = hdf5(path)
+    with _created(path) as file:
+        classes = {
+            "entry": "NXentry",
+            "entry/data": "NXdata",
+            "entry/instrument": "NXinstrument",
+            _DETECTOR: "NXdetector",
+            "entry/instrument/beam": "NXbeam",
+            "entry/sample": "NXsample",
+        }
+        for group, kind in classes.items():
+            file.create_group(group).attrs["NX_class"] = kind
+        file.attrs["NX_class"], file.attrs["default"], file["entry"].attrs["default"] = "NXroot", "entry", "data"
+        file["entry/definition"] = "NXmx"
+        file["entry/program_name"] = f"mrczdask {mrczdask.__version__}"
+        file["entry/data"].attrs["signal"] = "data_000001"
+        for k, name in enumerate(names):
+            file[f"entry/data/data_{k + 1:06d}"] = h5py.ExternalLink(os.path.basename(name), f"/{DATA}")
+        for name, value, unit in _facts(frames, geometry):
+            file[name] = value
+            if unit:
+                file[name].attrs["units"] = unit
+        if bad is not None:
+            file.create_dataset(
+                f"{_DETECTOR}/pixel_mask", data=bad.astype(np.uint32) * _BAD, compression="gzip", shuffle=True
+            )
+            file[f"{_DETECTOR}/pixel_mask_applied"] = True
+        if schema.HISTORY in frames.attrs:
+            file["entry/notes"] = frames.attrs[schema.HISTORY]
+
+
+def _facts(frames: xr.DataArray, geometry: Geometry | None) -> Iterator[tuple[str, Any, str]]:
+    """(dataset, value, unit) of what is known of the detector."""
+    attrs: Mapping[str, Any] = frames.attrs if geometry is None else vars(geometry)
+    for name, key, unit in (("beam_center", "beam_center_{}", "pixel"), ("pixel_size_m", "{}_pixel_size", "m")):
+        for axis, value in zip("yx", attrs.get(name) or (), strict=False):
+            yield f"{_DETECTOR}/{key.format(axis)}", float(value), unit
+    if attrs.get("distance_m"):
+        yield f"{_DETECTOR}/detector_distance", float(attrs["distance_m"]), "m"
+    if attrs.get("wavelength_m"):
+        yield "entry/instrument/beam/incident_wavelength", 1e10 * float(attrs["wavelength_m"]), "angstrom"
+    if frames.attrs.get("saturation_value"):
+        yield f"{_DETECTOR}/saturation_value", int(frames.attrs["saturation_value"]), ""
+    yield f"{_DETECTOR}/bit_depth_image", 8 * frames.dtype.itemsize, ""

@@ -1,0 +1,87 @@
+"""Dense frames as an Eiger writes them: h5py and FabIO read them, killed runs go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import mrczdask as md
+from mrczdask.errors import MrczdaskError, ResumeError
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("hdf5plugin")
+
+FRAMES = np.random.default_rng(2).poisson(3.0, (7, 31, 45)).astype(np.uint32)
+
+
+def lazy(chunk: int = 2, pixels: object = FRAMES) -> xr.DataArray:
+    return xr.DataArray(da.from_array(pixels, chunks=(chunk, 20, 45)), dims=("shot", "y", "x"))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+def test_other_programs_read_the_frames(tmp_path: Path, chunk: int) -> None:
+    fabio = pytest.importorskip("fabio")
+    found = md.write_frames(lazy(chunk), tmp_path / "run_master.h5", frames_per_file=4)
+    np.testing.assert_array_equal(found, FRAMES)
+    assert sorted(os.listdir(tmp_path)) == ["run_data_000001.h5", "run_data_000002.h5", "run_master.h5"]
+    with h5py.File(tmp_path / "run_master.h5") as file:
+        assert file["entry/definition"][()] == b"NXmx"
+        np.testing.assert_array_equal(file["entry/data/data_000002"][()], FRAMES[4:])
+        assert file["entry/data/data_000002"].chunks == (1, 31, 45)
+    with fabio.open(str(tmp_path / "run_master.h5")) as image:
+        assert image.nframes == 7
+        np.testing.assert_array_equal(image.getframe(5).data, FRAMES[5])
+
+
+def test_what_is_known_of_the_detector_is_kept(tmp_path: Path) -> None:
+    mask = np.zeros((31, 45), bool)
+    mask[3, 4] = True
+    geometry = md.Geometry.flat(
+        (31, 45), distance_m=0.3, pixel_size_m=75e-6, beam_center=(15.0, 20.0), wavelength_m=1e-10, mask=mask
+    )
+    frames = lazy().assign_coords(mask=(("y", "x"), np.roll(mask, 5)))
+    found = md.write_frames(frames, tmp_path / "run.h5", geometry=geometry)
+    np.testing.assert_array_equal(found.mask, mask | np.roll(mask, 5))
+    assert found.attrs["beam_center"] == [15.0, 20.0]
+    assert (found.attrs["distance_m"], found.attrs["dummy"]) == (0.3, 2**32 - 1)
+    assert found.attrs["wavelength_m"] == pytest.approx(1e-10)
+    again = md.write_frames(found, tmp_path / "again.h5", mask=mask)
+    np.testing.assert_array_equal(again.mask, mask)
+    assert again.attrs == found.attrs
+
+
+def test_a_killed_run_keeps_its_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "run_master.h5"
+
+    def stop(done: int, total: int, label: str) -> None:
+        assert total == 4
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        md.write_frames(lazy(2), path, frames_per_file=4, resume=True, progress=stop)
+    assert os.listdir(tmp_path) == ["run_data_000001.h5"]
+    with pytest.raises(ResumeError, match=r"run_data_000001\.h5: begun with other parameters: frames was"):
+        md.write_frames(lazy(2, FRAMES + 1), path, frames_per_file=4, resume=True)
+    before = os.stat(tmp_path / "run_data_000001.h5").st_mtime_ns
+    found = md.write_frames(lazy(2), path, frames_per_file=4, resume=True)
+    assert os.stat(tmp_path / "run_data_000001.h5").st_mtime_ns == before
+    np.testing.assert_array_equal(found, FRAMES)
+    with dask.config.set(scheduler=lambda *_, **__: 1 / 0):
+        md.write_frames(lazy(2), path, frames_per_file=4, resume=True)
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MrczdaskError, match="ends in"):
+        md.write_frames(lazy(), tmp_path / "run.cbf")
+    with pytest.raises(MrczdaskError, match="give numbers of"):
+        md.write_frames(lazy().rename(shot="frame"), tmp_path / "run.h5")
+    with pytest.raises(MrczdaskError, match=r"mask has the shape \(3, 3\)"):
+        md.write_frames(lazy(), tmp_path / "run.h5", mask=np.ones((3, 3)))
+    assert not os.listdir(tmp_path)
