@@ -171,7 +171,12 @@ def create_arrays(
     """
     ds = _with_long_strings(templates)
     encoding = {
-        name: {"chunks": inner[name], "shards": ds[name].data.chunksize, **_codecs(ds[name], codec)} for name in inner
+        name: {
+            "chunks": inner[name],
+            "shards": _shard(ds[name].data.chunksize, inner[name]),
+            **_codecs(ds[name], codec),
+        }
+        for name in inner
     }
     for variable in ds.variables.values():
         variable.encoding = {}
@@ -180,6 +185,11 @@ def create_arrays(
         url, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
     )
     return open_arrays(url, group, list(inner), storage_options)
+
+
+def _shard(chunk: tuple[int, ...], inner: tuple[int, ...]) -> tuple[int, ...]:
+    """A chunk, enlarged beyond the border of the array to whole inner chunks."""
+    return tuple(-(-size // part) * part for size, part in zip(chunk, inner, strict=True))
 
 
 def open_arrays(

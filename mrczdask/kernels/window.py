@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 FIXED_POINT: Final = 1 << 20
@@ -45,7 +46,7 @@ def knock_out_windows(size: int, accepted: Sequence[bool] | NDArray[np.bool_]) -
 def fixed(image: NDArray[Any]) -> NDArray[np.int64]:
     """Integers as they are, floats in units of 1 / FIXED_POINT: their sums do not depend on the order."""
     if image.dtype.kind in "iub":
-        return image.astype(np.int64)
+        return image.astype(np.int64, copy=False)
     return np.rint(image * float(FIXED_POINT)).astype(np.int64)
 
 
@@ -67,19 +68,48 @@ class MovingSum:
         total = self._move(window.start, window.stop)
         return total if window.own < 0 else total - self._image(window.own)
 
+    def mean(self, window: Window, unit: float) -> NDArray[np.float32]:
+        """The mean over a window that holds a movie."""
+        total = self._move(window.start, window.stop)
+        own = total[:0] if window.own < 0 else self._image(window.own)
+        return np.asarray(_scaled(total, own, unit / window.size))
+
     def _move(self, start: int, stop: int) -> NDArray[np.int64]:
         apart = start >= self._stop or stop <= self._start
         if self._total is None or apart:
             self._total = np.zeros_like(self._image(start))
             self._start = self._stop = start
-        for place in range(self._stop, stop):
+        enters = [*range(self._stop, stop), *range(start, self._start)]
+        leaves = [*range(self._start, start), *range(stop, self._stop)]
+        while enters and leaves:
+            _exchange(self._total, self._image(enters.pop()), self._image(leaves.pop()))
+        for place in enters:
             self._total += self._image(place)
-        for place in range(start, self._start):
-            self._total += self._image(place)
-        for place in (*range(self._start, start), *range(stop, self._stop)):
+        for place in leaves:
             self._total -= self._image(place)
         self._start, self._stop = start, stop
         return self._total
+
+
+@njit(nogil=True, cache=True)
+def _exchange(total: NDArray[np.int64], enters: NDArray[np.int64], leaves: NDArray[np.int64]) -> None:
+    for y in range(total.shape[0]):
+        for x in range(total.shape[1]):
+            total[y, x] += enters[y, x] - leaves[y, x]
+
+
+@njit(nogil=True, cache=True)
+def _scaled(total: NDArray[np.int64], own: NDArray[np.int64], scale: float) -> NDArray[np.float32]:
+    """(total - own) * scale; an empty `own` is left out."""
+    out = np.empty(total.shape, np.float32)
+    for y in range(total.shape[0]):
+        if own.shape[0]:
+            for x in range(total.shape[1]):
+                out[y, x] = np.float32((total[y, x] - own[y, x]) * scale)
+        else:
+            for x in range(total.shape[1]):
+                out[y, x] = np.float32(total[y, x] * scale)
+    return out
 
 
 def knock_out_sums(
@@ -87,13 +117,8 @@ def knock_out_sums(
 ) -> NDArray[Any]:
     """(len(windows), y, x): the sum over each window, or its mean as float32; NaN for an empty one."""
     moving = MovingSum(images)
-    out = []
-    for window in windows:
-        total = moving.without(window) if window.size else None
-        if total is None:
-            out.append(np.full(images(max(window.own, 0)).shape, np.nan, np.float32 if mean else np.float64))
-        elif mean:
-            out.append((total * (unit / window.size)).astype(np.float32))
-        else:
-            out.append(total * unit)
-    return np.stack(out)
+    out = np.full((len(windows), *images(max(windows[0].own, 0)).shape), np.nan, np.float32 if mean else np.float64)
+    for k, window in enumerate(windows):
+        if window.size:
+            out[k] = moving.mean(window, unit) if mean else moving.without(window) * unit
+    return out

@@ -154,7 +154,7 @@ class KomaStream:
         return done
 
     def _corrected(self, movie: xr.DataArray, window: Window) -> xr.DataArray:
-        reference = (self._moving.without(window) * (self._unit / window.size)).astype(np.float32)
+        reference = self._moving.mean(window, self._unit)
         level, variance = moments(reference)
         ranks = [rank for rank in range(window.start, window.stop) if rank != window.own]
         single = sum(self._variances[rank] for rank in ranks) / len(ranks)

@@ -135,7 +135,7 @@ def make_windows(
     for first in range(0, len(windows), group):
         means = []
         for window in windows[first : first + group]:
-            means.append((moving.without(window) * (unit / window.size)).astype(np.float32))
+            means.append(moving.mean(window, unit))
             for rank in [rank for rank in held if rank < window.start - 1]:
                 del held[rank]
         reference[first : first + len(means), rows] = np.stack(means)

@@ -308,3 +308,17 @@ def test_high_contrast_is_found_left_out_and_named(tmp_path: Path) -> None:
     alone = session.drop_sel(movie="movie_0004")
     expected = md.koma(alone, sums=md.sum_frames(alone), radius=2, method="plain")
     np.testing.assert_allclose(done["movies"].images.sel(movie=alone.movie), expected.images, atol=1e-5)
+
+
+def test_images_that_are_not_cut_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands of rows of large images do not divide them: the last one is lower."""
+    session = md.simulate.session(4, (3, 50, 41), dose=3)[0].compute()
+    whole = md.process_session(session, tmp_path / "whole.zarr", koma=1)
+    monkeypatch.setattr("mrczdask.movies.pipeline_store.BAND_BYTES", 7 * 41 * 8 * (2 + 2 + 16))
+    cut = md.process_session(session, tmp_path / "cut.zarr", koma=1)
+    assert len(list((tmp_path / "cut.zarr").rglob("windows/*.done"))) == 8
+    assert len(list((tmp_path / "whole.zarr").rglob("windows/*.done"))) == 4
+    for group in ("movies", "derived/sums", "derived/windows"):
+        xr.testing.assert_identical(
+            cut[group].to_dataset().compute().drop_attrs(), whole[group].to_dataset().compute().drop_attrs()
+        )
