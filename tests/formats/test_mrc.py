@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mrcfile
 import mrcz
 import numpy as np
@@ -248,9 +250,11 @@ def test_other_readers_understand_the_header(tmp_path) -> None:  # type: ignore[
     path.write_bytes(build_header(written) + bytes(3 * 4 * 6 * 2))
     with mrcfile.open(path) as mrc:
         assert mrc.data.shape == (3, 4, 6)
-        assert (mrc.voxel_size.x, mrc.voxel_size.y) == (1.5, 1.25)
+        assert mrc.voxel_size.tolist() == (1.5, 1.25, 2.0)
         assert [str(label) for label in mrc.get_labels()] == ["MRCZ0.6.0", "second"]
         assert mrc.header.nversion == 20141
     _, meta = mrcz.readMRC(str(path))
     assert (meta["voltage"], meta["maxImage"]) == (300.0, 7.0)
-    np.testing.assert_allclose(meta["pixelsize"], [2.0, 1.25, 1.5])
+    np.testing.assert_allclose(meta["pixelsize"][1:], [1.25, 1.5])  # it divides the depth by NZ, not by MZ
+    path.write_bytes(build_header(replace(written, m=(6, 4, 0))) + bytes(3 * 4 * 6 * 2))
+    np.testing.assert_allclose(mrcz.readMRC(str(path))[1]["pixelsize"], [2.0, 1.25, 1.5])
