@@ -20,7 +20,7 @@ from mrczdask.codecs.container import (
     varint,
 )
 from mrczdask.errors import CodecError
-from mrczdask.kernels import huffman, prediction, rans
+from mrczdask.kernels import huffman, prediction, prediction_decoder, rans
 from mrczdask.kernels import prediction_model as models
 from mrczdask.kernels.bits import unzigzag, write_varints, zigzag
 from mrczdask.kernels.noise_levels import (
@@ -99,8 +99,12 @@ def _lossless(rows: NDArray[Any], height: int, choices: Choices, before: bytes) 
     make = models.fitted if choices.fitted else None
     model = make(rows, height, low, high, bits) if make else models.classic(low, high, bits)
     starts = models.contexts(rows, height, model)
-    folded, contexts = prediction.residuals(rows, height, model, models.lookup_of(starts))
-    return [before, _pack_model(model, starts), *_coded(folded, contexts, rows.shape, len(starts) + 1, choices.entropy)]
+    before, n_tables = before + _pack_model(model, starts), len(starts) + 1
+    if choices.entropy == prediction.HUFFMAN:
+        parts = _huffman(*prediction.residuals(rows, height, model, models.lookup_of(starts)), n_tables)
+    else:
+        parts = _rans(*prediction.residual_symbols(rows, height, model, models.lookup_of(starts)), rows.shape, n_tables)
+    return [before, *parts]
 
 
 def _levels(rows: NDArray[Any], height: int, choices: Choices, noise: Noise) -> list[bytes]:
@@ -127,8 +131,10 @@ def _predicted(rows: NDArray[Any], height: int, choices: Choices, noise: Noise) 
     starts = models.contexts(units, height, model)
     folded, contexts = quantised_residuals(units, height, model, models.lookup_of(starts))
     numbers = (inverse.scale, inverse.shift, zigzag(inverse.constant), inverse.top)
-    before = b"".join(varint(n) for n in numbers)
-    return [before, _pack_model(model, starts), *_coded(folded, contexts, rows.shape, len(starts) + 1, choices.entropy)]
+    before, n_tables = b"".join(varint(n) for n in numbers) + _pack_model(model, starts), len(starts) + 1
+    if choices.entropy == prediction.HUFFMAN:
+        return [before, *_huffman(folded, contexts, n_tables)]
+    return [before, *_rans(*prediction.symbols_of(folded, contexts), rows.shape, n_tables)]
 
 
 def _pack_model(model: NDArray[np.int64], starts: NDArray[np.int64]) -> bytes:
@@ -139,29 +145,50 @@ def _pack_model(model: NDArray[np.int64], starts: NDArray[np.int64]) -> bytes:
     return b"".join(varint(n) for n in (*signed, *shifts, *np.diff(starts, prepend=0).tolist()))
 
 
-def _coded(
-    folded: NDArray[np.uint32], contexts: NDArray[np.uint8], shape: tuple[int, ...], n_tables: int, entropy: int
+def _huffman(folded: NDArray[np.uint32], contexts: NDArray[np.uint8], n_tables: int) -> list[bytes]:
+    """Tables, codes and extra bits of residuals."""
+    tokens, counts = prediction.tokenise(folded, contexts)
+    side, position = _side(n_tables), 0
+    lengths = np.stack([huffman.code_lengths(each) for each in counts])
+    for table, each in zip(lengths[:n_tables], counts, strict=False):
+        position = huffman.write_lengths(table, int(each.argmax()), side, position)
+    extra, n_bits = huffman.encode_tokens(tokens, contexts, folded, lengths, prediction.FIRST_RUN)
+    return _joined(side[: (position + 7) // 8], extra, n_bits, np.empty(0, np.uint32), np.empty(0, np.uint16))
+
+
+def _rans(
+    symbols: NDArray[np.uint16],
+    counts: NDArray[np.int64],
+    extra: NDArray[np.uint64],
+    n_bits: int,
+    shape: tuple[int, ...],
+    n_tables: int,
 ) -> list[bytes]:
-    """Tables, extra bits, states and words of residuals."""
-    tokens, counts = prediction.tokenise(folded, contexts, entropy == prediction.HUFFMAN)
-    side = np.zeros(n_tables * rans.TABLE_BITS // 8 + 8, np.uint8)
-    position = 0
-    if entropy == prediction.HUFFMAN:
-        lengths = np.stack([huffman.code_lengths(each) for each in counts])
-        for table, each in zip(lengths[:n_tables], counts, strict=False):
-            position = huffman.write_lengths(table, int(each.argmax()), side, position)
-        extra, n_bits = huffman.encode_tokens(tokens, contexts, folded, lengths, prediction.FIRST_RUN)
-        states, words = np.empty(0, np.uint32), np.empty(0, np.uint16)
-    else:
-        frequencies = np.stack([rans.normalise(each) for each in counts])
-        for table in frequencies[:n_tables]:
-            position = rans.write_table(table, side, position)
-        extra, n_bits = prediction.extra_bits(folded, tokens)
-        states, words = prediction.encode_lanes(tokens, contexts, frequencies, *shape)
-    n_side = (position + 7) // 8
+    """Tables, extra bits, states and words of symbols, which are lost."""
+    side, position = _side(n_tables), 0
+    frequencies = np.stack([rans.normalise(each) for each in counts])
+    for table in frequencies[:n_tables]:
+        position = rans.write_table(table, side, position)
+    states, words = prediction.encode_lanes(symbols, frequencies, *shape)
+    return _joined(side[: (position + 7) // 8], extra, n_bits, states, words)
+
+
+def _side(n_tables: int) -> NDArray[np.uint8]:
+    """Room for tables."""
+    return np.zeros(n_tables * rans.TABLE_BITS // 8 + 8, np.uint8)
+
+
+def _joined(
+    side: NDArray[np.uint8],
+    extra: NDArray[np.uint64],
+    n_bits: int,
+    states: NDArray[np.uint32],
+    words: NDArray[np.uint16],
+) -> list[bytes]:
+    """What follows the model, with its lengths."""
     return [
-        b"".join(varint(int(n)) for n in (n_side, n_bits, words.size)),
-        side[:n_side].tobytes(),
+        b"".join(varint(int(n)) for n in (side.size, n_bits, words.size)),
+        side.tobytes(),
         extra.astype("<u8", copy=False).tobytes(),
         states.astype("<u4", copy=False).tobytes(),
         words.astype("<u2", copy=False).tobytes(),
@@ -219,14 +246,14 @@ def _decode_rows(
     model, lookup, n_tables = _read_model(cut, dtype, step)
     n_side, n_bits, n_words = cut.varints(3)
     table = _read_tables(cut, cut.take(n_side), n_tables, entropy)
-    extra = np.append(cut.take((n_bits + 63) // 64, "u8"), np.zeros(prediction.MARGIN, np.uint64))
+    extra = np.append(cut.take((n_bits + 63) // 64 * 8), np.zeros(prediction_decoder.MARGIN, np.uint8))
     states: NDArray[np.uint32] = cut.take(rans.LANES if entropy == prediction.RANS else 0, "u4")
     words = np.append(cut.take(n_words, "u2"), np.zeros(rans.LANES, np.uint16))
     cut.end()
     rows = np.empty(shape, dtype)
     if entropy != prediction.RANS:
         states = np.zeros(rans.LANES, np.uint32)
-    if not prediction.decode_pixels(rows, height, model, lookup, table, entropy, states, words, extra, n_bits):
+    if not prediction_decoder.decode_pixels(rows, height, model, lookup, table, entropy, states, words, extra, n_bits):
         raise cut.corrupt("its residuals")
     return rows
 

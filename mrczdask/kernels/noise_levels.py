@@ -22,9 +22,9 @@ from mrczdask.kernels.prediction import (
     STEP,
     W0,
     Weights,
-    _active,
-    _north_part,
+    active_lanes,
     lane_rows,
+    north_part,
 )
 
 UNIT_BITS: Final = 10
@@ -149,13 +149,13 @@ def quantised_residuals(
     shift, low, high, step = model[SHIFT], model[LOW], model[HIGH], model[STEP]
     at = 0
     for t in range(length):
-        active = _active(rows, length, t)
+        active = active_lanes(rows, length, t)
         for lane in range(active):
             r = lane * length + t
             w0, left = np.int64(1) << shift, low
             north[:] = 0
             if t > 0 and r % height > 0:
-                _north_part(units[r - 1], model, north)
+                north_part(units[r - 1], model, 0, north)
                 w0, left = model[W0], np.int64(units[r - 1, 0])
             for c in range(width):
                 p = min(max((w0 * left + north[c]) >> shift, low), high)

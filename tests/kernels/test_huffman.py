@@ -90,7 +90,7 @@ def test_runs_of_zeros_in_the_plain_bits(n_zeros: int) -> None:
 
     folded = np.concatenate([[7, 40, 100_000], np.zeros(n_zeros), [3]]).astype(np.uint32)
     contexts = np.zeros(folded.size, np.uint8)
-    tokens, counts = tokenise(folded, contexts, True)
+    tokens, counts = tokenise(folded, contexts)
     lengths = np.stack([huffman.code_lengths(each) for each in counts])
     words, n_bits = huffman.encode_tokens(tokens, contexts, folded, lengths, FIRST_RUN)
     bits = "".join(format(int(w), "064b")[::-1] for w in words)[:n_bits]

@@ -51,6 +51,9 @@ def test_residuals_are_those_of_the_specification(dtype: str, rows: int, height:
     expected = plain_residuals(pixels, height, model, starts)
     assert folded.tolist() == expected[0]
     assert contexts.tolist() == expected[1]
+    whole, by_line = p.symbols_of(folded, contexts), p.residual_symbols(pixels, height, model, models.lookup_of(starts))
+    for a, b in zip(whole, by_line, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_classic_predictor_is_the_published_one() -> None:
