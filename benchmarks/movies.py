@@ -44,7 +44,7 @@ def _outliers(options: argparse.Namespace) -> list[Table]:
 
 
 def _koma(options: argparse.Namespace) -> list[Table]:
-    return [koma_pass((12, 4, 128, 128) if options.quick else (240, 20, 512, 512), options.repeats)]
+    return [koma_pass((12, 4, 128, 128) if options.quick else (240, 40, 512, 512), options.repeats)]
 
 
 def _radii(options: argparse.Namespace) -> list[Table]:
@@ -107,6 +107,7 @@ def koma_pass(shape: tuple[int, ...], repeats: int) -> Table:
         sums = md.write_archive(md.sum_frames(session), folder / "run.zarr", group="derived/sums")
 
         def koma() -> None:
+            shutil.rmtree(folder / "again.zarr", ignore_errors=True)
             stored = md.write_archive(md.sum_frames(session), folder / "again.zarr", group="derived/sums")
             drain(md.koma(session, sums=stored, radius=12).images)
 

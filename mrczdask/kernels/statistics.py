@@ -1,4 +1,4 @@
-"""Minimum, maximum, sum and sum of squares of pixels in one pass."""
+"""Minimum, maximum, sum and sum of squares of pixels in one pass; sums of frames."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def float_statistics(pixels: NDArray[np.floating]) -> tuple[float, float, float,
             squares += value * value
             n += 1
     return low, high, total, squares, n
+
+
+@njit(nogil=True, cache=True)
+def add_frames(frames: NDArray[np.integer], total: NDArray[np.int64]) -> None:
+    """Add frames (n, y, x) to their sum (y, x), a row of all of them after the other: the row stays in the cache."""
+    for y in range(total.shape[0]):
+        for f in range(frames.shape[0]):
+            for x in range(total.shape[1]):
+                total[y, x] += frames[f, y, x]

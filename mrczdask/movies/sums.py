@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.io.backend import lazy_source
+from mrczdask.kernels.statistics import add_frames
 from mrczdask.provenance import record
 
 STREAM_BYTES: Final = 64 << 20
@@ -105,4 +106,9 @@ class _FrameSums:
         *batch, rows, cols = key
         axis = sum(not isinstance(part, int | np.integer) for part in batch)  # Dask fuses integers into the key
         block = np.asarray(self._source[(*batch, frames, rows, cols)])
-        return np.asarray(block.sum(axis=axis, dtype=self.dtype))
+        if block.ndim != axis + 3 or block.dtype.kind not in "iu" or not block.dtype.isnative:
+            return np.asarray(block.sum(axis=axis, dtype=self.dtype))
+        total = np.zeros(block.shape[:axis] + block.shape[axis + 1 :], np.int64)
+        for place in np.ndindex(block.shape[:axis]):
+            add_frames(block[place], total[place])
+        return total
