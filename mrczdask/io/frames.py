@@ -88,7 +88,9 @@ def open_frames(
     if kind == "Zarr":
         return _of_zarr(urls, dataset, chunks, storage_options)
     frames = _open(kind, urls, dataset, storage_options)
-    return as_array(_scanned(frames, scan_shape), chunks)
+    images = as_array(_scanned(frames, scan_shape), chunks)
+    images.encoding["source"] = urls
+    return images
 
 
 def _kind(url: str) -> str:

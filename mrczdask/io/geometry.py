@@ -226,6 +226,12 @@ class Geometry:
         x = (np.arange(self.shape[1]) + 0.5 - self.beam_center[1]) * self.pixel_size_m[1]
         return y[:, None], x[None, :]
 
+    def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
+        """(3, n) z, y and x in metres from the sample of places in pixels, 0 being the centre of the first one."""
+        places = np.stack([np.asarray(y, float), np.asarray(x, float)]) + 0.5
+        metres = (places.T - self.beam_center) * self.pixel_size_m
+        return np.stack([np.full(len(metres), self.distance_m), *metres.T])
+
     def solid_angle(self) -> NDArray[np.float64]:
         """Solid angle of every pixel against one on the beam: cos(2theta)**3, (y, x)."""
         return np.cos(self.radius("2th_rad")) ** 3
@@ -278,6 +284,10 @@ class _PoniGeometry(Geometry):
             return self.radius("r_m") / self.pixel_size_m[0]
         found: NDArray[np.float64] = self._integrator.array_from_unit(self.shape, "center", unit, scale=False)
         return found
+
+    def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
+        places = (np.asarray(values, float) for values in (y, x))
+        return np.stack(self._integrator.calc_pos_zyx(None, *places))
 
     def solid_angle(self) -> NDArray[np.float64]:
         return np.asarray(self._integrator.solidAngleArray(self.shape))

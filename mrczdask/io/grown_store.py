@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.hdf5_file import hdf5
 
-HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs")
+HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi")
 GZIP: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """What every reader unpacks."""
 
@@ -85,7 +85,7 @@ def grown_store(path: str, *, filters: Mapping[str, Any] | None = None) -> Itera
             with h5py.File(part, "w") as file:
                 yield GrownStore(file, hdf5plugin.Bitshuffle(cname="lz4") if filters is None else filters)
         else:
-            raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5, .nxs or .zarr")
+            raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5, .nxs, .cxi or .zarr")
 
 
 @contextmanager

@@ -62,6 +62,17 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
     return FrameSet(reader, scan=scan, attrs=attrs, mask=mask, together=_together(opened[0][0]))
 
 
+def frame_datasets(url: str, dataset: str | None = None) -> list[tuple[_Place, tuple[int, ...], np.dtype[Any]]]:
+    """Where the frames of an HDF5 file are, of what shape and dtype."""
+    found = []
+    with open_hdf5(url) as file:
+        for place in _named(file, url, dataset) if dataset else _found(file, url):
+            with open_hdf5(place.url) as holder:
+                item = holder[place.path]
+                found.append((place, tuple(map(int, item.shape)), item.dtype))
+    return found
+
+
 def _stamp(url: str, options: Options) -> str:
     with open_source(url, options) as source:
         return str(source.fingerprint)

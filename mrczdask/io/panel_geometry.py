@@ -28,6 +28,7 @@ class PanelGeometry(Geometry):
             self._positions, self._normals, bad = said.maps(distance_m)
         except MrcFormatError as error:
             raise error.at(url) from None
+        self.text = text
         first = said.panels[0]
         super().__init__(
             said.shape,

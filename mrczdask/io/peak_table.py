@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
-from mrczdask.io.ragged import Layout
+from mrczdask.io.ragged import Block, Layout, join
 
 FLOATS: Final = ("y", "x", "radius", "intensity", "sigma", "sigma_background")
 
@@ -22,3 +25,11 @@ PEAKS: Final = Layout(
 )
 """Of peaks: centroid in pixels (an integer is the centre of a pixel), radius, sum and its deviations, pixels above the
 cutoff, and flat index of the maximum."""
+
+
+def peaks_table(
+    counts: NDArray[Any], columns: Mapping[str, NDArray[Any]], coords: Mapping[str, Any], attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """Peaks in memory, of so many a shot, as the Dataset that `find_peaks(...).compute()` is."""
+    header = xr.Dataset(coords=dict(coords), attrs=dict(attrs))
+    return join(header, [Block(counts.astype(np.int64), columns)], PEAKS)

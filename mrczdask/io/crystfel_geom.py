@@ -1,0 +1,64 @@
+"""The .geom file with which CrystFEL reads a .cxi file of peaks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrczdask.io.geometry import Geometry
+from mrczdask.io.panel_geometry import PanelGeometry
+
+_PLACES: Final = {
+    "data": "/entry_1/data_1/data",
+    "peak_list": "/entry_1/result_1",
+    "peak_list_type": "cxi",
+}
+"""Without `peak_list_type` CrystFEL finds no peak and says nothing."""
+
+
+def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None) -> None:
+    """Write a detector as CrystFEL reads it: as one panel, or as the .geom file it came from with other places."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(geom_text(geometry, dummy))
+
+
+def geom_text(geometry: Geometry, dummy: float | None) -> str:
+    """The text of a .geom file."""
+    places = [f"{key} = {value}" for key, value in _PLACES.items()]
+    if isinstance(geometry, PanelGeometry):
+        kept = [line for line in geometry.text.splitlines() if line.partition("=")[0].strip() not in _PLACES]
+        return "\n".join([*places, *kept]) + "\n"
+    if geometry.wavelength_m is not None:
+        places.append(f"wavelength = {1e10 * geometry.wavelength_m:.8g} A")
+    if dummy is not None and np.isfinite(dummy):
+        places.append(f"flag_equal = {dummy:.10g}")
+    corner, fast, slow = _vectors(geometry)
+    size = float(np.linalg.norm(fast))
+    height, width = geometry.shape
+    x, y = corner[:2] / size
+    lines = [
+        "adu_per_photon = 1",
+        f"clen = {corner[2]:.10g}",
+        f"res = {1 / size:.8g}",
+        "dim0 = %",
+        "dim1 = ss",
+        "dim2 = fs",
+        f"p0/min_fs = 0\np0/max_fs = {width - 1}",
+        f"p0/min_ss = 0\np0/max_ss = {height - 1}",
+        f"p0/corner_x = {x:.8g}\np0/corner_y = {y:.8g}",
+        f"p0/fs = {_direction(fast / size)}",
+        f"p0/ss = {_direction(slow / size)}",
+    ]
+    return "\n".join([*places, *lines]) + "\n"
+
+
+def _vectors(geometry: Geometry) -> tuple[NDArray[np.float64], ...]:
+    """(x, y, z) in metres of the outer corner of the first pixel, and of a step along x and along y."""
+    corner, right, down = geometry.positions([-0.5, -0.5, 0.5], [-0.5, 0.5, -0.5])[::-1].T
+    return corner, right - corner, down - corner
+
+
+def _direction(step: NDArray[np.float64]) -> str:
+    return " ".join(f"{value:+.9f}{axis}" for value, axis in zip(step, "xyz", strict=True))

@@ -1,0 +1,203 @@
+"""Peaks from files: CXI, NeXus and Zarr lazily; Parquet and CrystFEL streams."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from mrczdask import schema
+from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.io.crystfel_stream import read_stream
+from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
+from mrczdask.io.ragged import Block, Ragged, split
+from mrczdask.io.sparse import opened
+
+CXI_RESULT: Final = "entry_1/result_1"
+CXI_FIELDS: Final = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakSNR")
+NEXUS_PEAKS: Final = "entry_0000/peaks"
+NEXUS_FIELDS: Final = {
+    "index": "index",
+    "intensity": "intensity",
+    "sigma": "sigma",
+    "pos1": "y",
+    "pos2": "x",
+    "radius": "radius",
+    "sigma_background": "sigma_background",
+    "n_pixels": "n_pixels",
+}
+"""Datasets of pyFAI's NeXus layout, and our columns; it has the first five."""
+SHOTS: Final = 4096
+"""Of a block."""
+
+
+def open_peaks(url: str | os.PathLike[str]) -> Ragged:
+    """Open peaks: as `write_peaks`, pyFAI, Cheetah and other programs write them, or as CrystFEL indexed them.
+
+    Parameters
+    ----------
+    url : str or path
+        A CXI file, a NeXus file of pyFAI or `write_peaks`, a .zarr folder, a .parquet file or a CrystFEL .stream.
+
+    Returns
+    -------
+    Ragged
+        As `find_peaks` gives it, lazy for HDF5 and Zarr. What a file does not tell is NaN, and 0 for `n_pixels`; a
+        sigma is taken for both where a file has one only. A stream adds `indexed` (shot) bool, `image` and `event`.
+
+    Raises
+    ------
+    MrcFormatError
+        The file holds no peaks, or its tables do not fit one another.
+    MissingExtraError
+        HDF5 needs h5py, Parquet pyarrow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.full((2, 64, 64), 3, np.uint16)
+    >>> frames[1, 10:12, 12:14] = 900
+    >>> peaks = md.find_peaks(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel")
+    >>> _ = md.write_peaks(peaks, "run.zarr")
+    >>> md.open_peaks("run.zarr").compute().y.values.tolist()
+    [10.5]
+    """
+    path = os.fspath(url)
+    if path.endswith(".stream"):
+        return split(read_stream(path), PEAKS, SHOTS)
+    if path.endswith(".parquet"):
+        return split(_of_parquet(path), PEAKS, SHOTS)
+    source: _NexusFile | _CxiFile
+    with opened(path) as file:
+        if NEXUS_PEAKS in file:
+            header, source = _of_nexus(file, path)
+        elif CXI_RESULT in file:
+            header, source = _of_cxi(file, path)
+        else:
+            raise MrcFormatError(f"there are no peaks: neither {CXI_RESULT} nor {NEXUS_PEAKS}", url=path)
+    n = header.sizes[schema.SHOT]
+    edges = [*range(0, max(n, 1), SHOTS), n]
+    name = f"peaks-{tokenize(source, os.path.getmtime(path), n)}"
+    graph: dict[Any, Any] = {(name, k): (source.block, a, b) for k, (a, b) in enumerate(pairwise(edges))}
+    layer = HighLevelGraph.from_collections(name, graph)
+    return Ragged(header, da.Array(layer, name, (tuple(np.diff(edges).tolist()),), object, np.empty(0, object)), PEAKS)
+
+
+@dataclass(frozen=True)
+class _CxiFile:
+    """Padded tables: a row a shot."""
+
+    path: str
+
+    def block(self, first: int, last: int) -> Block:
+        """The peaks of consecutive shots."""
+        with opened(self.path) as file:
+            result = file[CXI_RESULT]
+            counts = np.asarray(result["nPeaks"][first:last], np.int64).reshape(-1)
+            wide = int(counts.max(initial=0))
+            rows = {name: np.asarray(result[name][first:last, :wide]) for name in CXI_FIELDS if name in result}
+        if counts.min(initial=0) < 0 or wide > rows["peakXPosRaw"].shape[1]:
+            problem = f"nPeaks is up to {wide}, the tables hold {rows['peakXPosRaw'].shape[1]} peaks a shot"
+            raise MrcFormatError(f"{problem}: the file is damaged", url=self.path)
+        inside = np.arange(wide) < counts[:, None]
+        found = {name: values[inside] for name, values in rows.items()}
+        columns = {"x": found["peakXPosRaw"], "y": found["peakYPosRaw"]}
+        columns["intensity"] = found.get("peakTotalIntensity", np.full(columns["x"].size, np.nan))
+        if "peakSNR" in found:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                columns["sigma"] = columns["intensity"] / found["peakSNR"]
+        return _block(counts, columns)
+
+
+@dataclass(frozen=True)
+class _NexusFile:
+    """Lists of peaks with pointers."""
+
+    path: str
+
+    def block(self, first: int, last: int) -> Block:
+        """The peaks of consecutive shots."""
+        with opened(self.path) as file:
+            group = file[NEXUS_PEAKS]
+            pointer = np.asarray(group["frame_ptr"][first : last + 1], np.int64)
+            rows = slice(int(pointer[0]), int(pointer[-1]))
+            columns = {ours: np.asarray(group[name][rows]) for name, ours in NEXUS_FIELDS.items() if name in group}
+        return _block(np.diff(pointer), columns)
+
+
+def _block(counts: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> Block:
+    """All columns of peaks; those that a file does not have as `open_peaks` says."""
+    n = int(counts.sum())
+    columns.setdefault("sigma_background", columns.get("sigma", np.full(n, np.nan)))
+    for name in FLOATS:
+        columns.setdefault(name, np.full(n, np.nan))
+    columns.setdefault("n_pixels", np.zeros(n, np.int32))
+    columns.setdefault("index", np.zeros(n, np.uint32))
+    return Block(counts, {name: columns[name].astype(dtype) for name, dtype in PEAKS.columns.items()})
+
+
+def _of_cxi(file: Any, path: str) -> tuple[xr.Dataset, _CxiFile]:
+    result = file[CXI_RESULT]
+    missing = [name for name in ("nPeaks", *CXI_FIELDS[:2]) if name not in result]
+    if missing:
+        raise MrcFormatError(f"{CXI_RESULT} lacks {', '.join(missing)}", url=path)
+    n = int(result["nPeaks"].size)
+    if any(result[name].ndim != 2 or result[name].shape[0] != n for name in CXI_FIELDS if name in result):
+        raise MrcFormatError(f"{CXI_RESULT} has tables of another length than its {n} shots", url=path)
+    attrs = _settings(result["process_1/metadata"][()]) if "process_1/metadata" in result else {}
+    return xr.Dataset(coords={schema.SHOT: np.arange(n)}, attrs=attrs), _CxiFile(path)
+
+
+def _of_nexus(file: Any, path: str) -> tuple[xr.Dataset, _NexusFile]:
+    group = file[NEXUS_PEAKS]
+    missing = [name for name in ("frame_ptr", "pos1", "pos2", "intensity") if name not in group]
+    if missing:
+        raise MrcFormatError(f"{NEXUS_PEAKS} lacks {', '.join(missing)}", url=path)
+    pointer = np.asarray(group["frame_ptr"][()], np.int64)
+    stored = int(group["pos1"].shape[0])
+    if pointer.size < 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
+        raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: the file is damaged", url=path)
+    labels = np.asarray(group["shot"][()]) if "shot" in group else np.arange(pointer.size - 1)
+    return xr.Dataset(coords={schema.SHOT: labels}, attrs=_settings(group.attrs.get("settings", "{}"))), _NexusFile(
+        path
+    )
+
+
+def _settings(text: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    except ValueError:
+        return {}
+    return {name: value for name, value in found.items() if value is not None} if isinstance(found, dict) else {}
+
+
+def _of_parquet(path: str) -> xr.Dataset:
+    try:
+        from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        raise MissingExtraError(f"{path}: Parquet needs pyarrow: pip install 'mrczdask[parquet]'") from None
+    try:
+        table = parquet.read_table(path)
+    except ArrowInvalid as error:
+        raise MrcFormatError(f"this is no Parquet file: {error}", url=path) from None
+    missing = [name for name in ("shot", *PEAKS.columns) if name not in table.column_names]
+    if missing:
+        raise MrcFormatError(f"there are no peaks: {', '.join(missing)} lack", url=path)
+    about = table.schema.metadata or {}
+    shots = table["shot"].to_numpy()
+    labels = np.asarray(json.loads(about[b"shots"])) if b"shots" in about else np.unique(shots)
+    order = np.argsort(labels, kind="stable")
+    place = order[np.searchsorted(labels, shots, sorter=order)]
+    columns = {name: table[name].to_numpy() for name in PEAKS.columns}
+    counts = np.bincount(place, minlength=labels.size)
+    return peaks_table(counts, columns, {schema.SHOT: labels}, _settings(about.get(b"settings", b"{}")))

@@ -1,0 +1,203 @@
+"""Peaks in files: what is written comes back, CrystFEL's layout field by field, other programs' files are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import mrczdask as md
+from mrczdask.errors import MrcFormatError, MrczdaskError
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("hdf5plugin")
+
+SHAPE = (60, 70)
+RESULT = "entry_1/result_1"
+
+
+def frames_of(n: int = 5) -> xr.DataArray:
+    frames = np.random.default_rng(3).poisson(5, (n, *SHAPE)).astype(np.uint16)
+    for k in range(n):
+        for spot in range(k):
+            frames[k, 10 + 8 * spot, 12 + spot : 14 + spot] += 200
+            frames[k, 11 + 8 * spot, 12 + spot : 14 + spot] += 150
+    return xr.DataArray(frames, dims=("shot", "y", "x"))
+
+
+def geometry() -> md.Geometry:
+    return md.Geometry.flat(SHAPE, distance_m=0.1, pixel_size_m=75e-6, beam_center=(29.3, 36.1), wavelength_m=1e-10)
+
+
+def peaks_of(frames: xr.DataArray | None = None) -> Any:
+    frames = frames_of() if frames is None else frames
+    lazy = frames.copy(data=da.from_array(frames.values, chunks=(2, *SHAPE)))
+    return md.find_peaks(lazy, geometry(), bins=20, cutoff_peak=6)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr", ".parquet"])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_written_table_comes_back(tmp_path: Path, suffix: str, lazy: bool) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    peaks = peaks_of().isel(shot=[4, 0, 2, 3])
+    whole = peaks.compute()
+    assert whole.n_peaks.values.tolist() == [4, 0, 2, 3]
+    again = md.write_peaks(peaks if lazy else whole, tmp_path / f"run{suffix}").compute()
+    xr.testing.assert_equal(again, whole[list(again.variables)])
+    assert {str(name) for name in whole.variables} == {str(name) for name in again.variables}
+    assert again.attrs["cutoff_peak"] == 6.0
+    assert [p.name for p in tmp_path.iterdir()] == [f"run{suffix}"]
+
+
+def test_the_layout_of_cxi_field_by_field(tmp_path: Path) -> None:
+    frames = md.write_frames(frames_of(), tmp_path / "run.h5", geometry=geometry())
+    whole = peaks_of(frames).compute()
+    again = md.write_peaks(whole, tmp_path / "peaks.cxi", frames=frames, geometry=geometry()).compute()
+    for name in ("y", "x", "intensity", "peak_ptr", "n_peaks"):
+        np.testing.assert_array_equal(again[name], whole[name])
+    np.testing.assert_allclose(again.sigma, whole.sigma, rtol=1e-6)
+    with h5py.File(tmp_path / "peaks.cxi") as file:
+        assert (file["cxi_version"][()], file["cxi_version"].dtype) == (160, np.int32)
+        result = file[RESULT]
+        assert (result["nPeaks"].dtype, result["nPeaks"][()].tolist()) == (np.int32, [0, 1, 2, 3, 4])
+        for name in ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakSNR"):
+            assert (result[name].shape, result[name].dtype, result[name].compression) == ((5, 4), np.float32, "gzip")
+            assert not result[name][0].any()
+        np.testing.assert_array_equal(result["peakXPosRaw"][4], whole.x[-4:])  # fast
+        np.testing.assert_array_equal(result["peakYPosRaw"][4], whole.y[-4:])  # slow
+        np.testing.assert_array_equal(file["entry_1/data_1/data"][()], frames_of().values)
+        assert file["entry_1/instrument_1/detector_1/distance"][()] == 0.1
+    geom = (tmp_path / "peaks.geom").read_text()
+    assert "peak_list_type = cxi" in geom
+    assert "data = /entry_1/data_1/data" in geom
+    read = md.Geometry.from_geom(tmp_path / "peaks.geom")
+    for unit in ("r_m", "q_A^-1"):
+        np.testing.assert_allclose(read.radius(unit), geometry().radius(unit), rtol=1e-6)
+
+
+@pytest.mark.real_data
+def test_the_geometry_beside_a_cxi_file_is_the_one_crystfel_reads(data_dir: Path, tmp_path: Path) -> None:
+    pyfai = pytest.importorskip("pyFAI")
+    known = data_dir / "simulated/bragg_stills"
+    poni = tmp_path / "tilted.poni"
+    text = known.with_suffix(".poni").read_text()
+    poni.write_text(text.replace("Rot1: 0", "Rot1: 0.02").replace("Rot2: 0", "Rot2: -0.03"))
+    for name in (known.with_suffix(".poni"), poni):
+        ours = md.Geometry.from_poni(name)
+        md.write_peaks(md.open_peaks(known.parent / "bragg_stills_peaks.cxi"), tmp_path / "run.cxi", geometry=ours)
+        read = md.Geometry.from_geom(tmp_path / "run.geom")
+        np.testing.assert_allclose(read.radius("q_A^-1"), pyfai.load(str(name)).array_from_unit(unit="q_nm^-1"), 1e-5)
+    theirs = md.Geometry.from_geom(known.parent / "bragg_stills_cxi.geom")
+    md.write_peaks(md.open_peaks(tmp_path / "run.cxi"), tmp_path / "again.cxi", geometry=theirs)
+    np.testing.assert_array_equal(
+        md.Geometry.from_geom(tmp_path / "again.geom").radius("q_A^-1"), theirs.radius("q_A^-1")
+    )
+
+
+@pytest.mark.real_data
+def test_pyfais_files_are_read(data_dir: Path) -> None:
+    cxi = md.open_peaks(data_dir / "simulated/bragg_stills_peaks.cxi").compute()
+    nexus = md.open_peaks(data_dir / "simulated/bragg_stills_peaks_nexus.h5").compute()
+    assert cxi.n_peaks.values.tolist() == [85, 9, 0, 82, 27, 0, 40, 36, 0, 34, 52, 0]
+    for name in ("y", "x", "intensity", "peak_ptr"):
+        np.testing.assert_array_equal(cxi[name], nexus[name])
+    np.testing.assert_allclose(cxi.sigma, nexus.sigma, rtol=1e-5)
+
+
+def test_some_shots_are_linked_as_a_virtual_dataset(tmp_path: Path) -> None:
+    frames = md.write_frames(frames_of(), tmp_path / "run.h5", frames_per_file=2)
+    hits = peaks_of(frames).isel(shot=[1, 2, 4])
+    md.write_peaks(hits, tmp_path / "hits.cxi", frames=tmp_path / "run.h5")
+    with h5py.File(tmp_path / "hits.cxi") as file:
+        assert file["entry_1/data_1/data"].is_virtual
+        np.testing.assert_array_equal(file["entry_1/data_1/data"][()], frames_of().values[[1, 2, 4]])
+    linked = md.link_hits(frames, np.array([0, 1, 1, 0, 1], bool), tmp_path / "hits.h5")
+    np.testing.assert_array_equal(linked.values, frames_of().values[[1, 2, 4]])
+    with pytest.raises(MrczdaskError, match="no shot is a hit"):
+        md.link_hits(frames, np.zeros(5, bool), tmp_path / "hits.h5")
+    with pytest.raises(MrczdaskError, match="hit is of 2 shots, the files hold 5"):
+        md.link_hits(frames, [True, False], tmp_path / "hits.h5")
+    with pytest.raises(MrczdaskError, match="do not say their file"):
+        md.write_peaks(hits, tmp_path / "bad.cxi", frames=frames_of())
+    assert not (tmp_path / "bad.cxi").exists()
+
+
+STREAM = """CrystFEL stream format 2.3
+Generated by CrystFEL 0.12.0
+----- Begin chunk -----
+Image filename: run.cxi
+Event: //0
+indexed_by = none
+num_peaks = 2
+Peaks from peak search
+  fs/px   ss/px (1/d)/nm^-1   Intensity  Panel
+  12.50    10.50       1.25       350.0     p0
+  30.25    40.75       2.50       120.5     p0
+End of peak list
+----- End chunk -----
+----- Begin chunk -----
+Image filename: run.cxi
+Event: //1
+indexed_by = xgandalf-nolatt-cell
+num_peaks = 0
+Peaks from peak search
+  fs/px   ss/px (1/d)/nm^-1   Intensity  Panel
+End of peak list
+--- Begin crystal
+Reflections measured after indexing
+   h    k    l          I   sigma(I)       peak background  fs/px  ss/px panel
+   1    2    3     100.00      10.00      50.00      22.12  248.3  861.5 p0
+End of reflections
+--- End crystal
+----- End chunk -----
+"""
+
+
+def test_streams_tell_peaks_and_what_was_indexed(tmp_path: Path) -> None:
+    path = tmp_path / "run.stream"
+    path.write_text(STREAM)
+    found = md.open_peaks(path).compute()
+    assert found.n_peaks.values.tolist() == [2, 0]
+    assert found.indexed.values.tolist() == [False, True]
+    assert (found["event"].values.tolist(), found.image.values.tolist()) == ([0, 1], ["run.cxi"] * 2)
+    assert (found.x.values.tolist(), found.y.values.tolist()) == ([12, 29.75], [10, 40.25])
+    np.testing.assert_allclose(found.radius, [2 * np.pi * 0.125, 2 * np.pi * 0.25], rtol=1e-6)
+    path.write_text(STREAM[:400])
+    with pytest.raises(MrcFormatError, match="truncated"):
+        md.open_peaks(path)
+    path.write_text(STREAM.replace("350.0", "none"))
+    with pytest.raises(MrcFormatError, match=r"line 10: .* is no peak"):
+        md.open_peaks(path)
+    path.write_text("nothing")
+    with pytest.raises(MrcFormatError, match="no CrystFEL stream"):
+        md.open_peaks(path)
+
+
+def test_damaged_and_other_files_are_refused(tmp_path: Path) -> None:
+    whole = peaks_of().compute()
+    with pytest.raises(MrczdaskError, match="ends in"):
+        md.write_peaks(whole, tmp_path / "run.dat")
+    with pytest.raises(MrczdaskError, match="lacks peak_ptr, y"):
+        md.write_peaks(xr.Dataset(), tmp_path / "run.h5")
+    assert not list(tmp_path.iterdir())
+    md.write_peaks(whole, tmp_path / "run.cxi")
+    with h5py.File(tmp_path / "run.cxi", "r+") as file:
+        file[f"{RESULT}/nPeaks"][1] = 99
+    with pytest.raises(MrcFormatError, match="up to 99, the tables hold 4"):
+        md.open_peaks(tmp_path / "run.cxi").compute(scheduler="sync")
+    md.write_peaks(whole, tmp_path / "run.h5")
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file["entry_0000/peaks/frame_ptr"][2] = 99
+    with pytest.raises(MrcFormatError, match="do not rise"):
+        md.open_peaks(tmp_path / "run.h5")
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    with pytest.raises(MrcFormatError, match="there are no peaks"):
+        md.open_peaks(tmp_path / "empty.h5")
+    with pytest.raises(FileNotFoundError):
+        md.open_peaks(tmp_path / "none.cxi")
