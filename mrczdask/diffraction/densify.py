@@ -16,10 +16,11 @@ from mrczdask.diffraction.sparsify import NEEDED, interpolated
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.ragged import Block, Ragged, split
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.kernels.regrow import expected, truncated_counts
+from mrczdask.kernels.picking import cells_of
+from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 from mrczdask.provenance import record
 
-Background = Literal["poisson", "mean"]
+Background = Literal["poisson", "mean", "fabio"]
 SHOTS = 16
 """Shots of a block of a table in memory."""
 
@@ -28,12 +29,14 @@ SHOTS = 16
 class _Regrowth:
     """How frames are filled: maps (y, x)."""
 
+    background: Background
     place: NDArray[np.float32]
+    cells: NDArray[Any]
     norm: NDArray[np.float32]
     dummy: float
     noise: float
     cutoff: float
-    seed: int | None
+    seed: int
     dtype: np.dtype[Any]
 
 
@@ -44,8 +47,9 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     ----------
     sparse : Ragged or Dataset
         What `sparsify` or `open_sparse` gave, or its `.compute()`.
-    background : {"poisson", "mean"}
-        Counts drawn around the average, none above the threshold of picking; or the average, rounded for integers.
+    background : {"poisson", "mean", "fabio"}
+        Counts drawn around the average, none above the threshold of picking; or the average, rounded for integers; or
+        what FabIO draws: normal numbers cut at 0, whose mean is too high below about 2 counts.
     seed : int
         Of the counts: a pixel is a function of (seed, shot label, y, x), whatever the chunks and the selection.
 
@@ -86,7 +90,7 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     if seed < 0:
         raise ValueError(f"seed={seed}: give 0 or more")
     table = sparse if isinstance(sparse, Ragged) else split(sparse, sparse_layout(sparse["intensity"].dtype), SHOTS)
-    how = _regrowth(table, None if background == "mean" else seed)
+    how = _regrowth(table, background, seed)
     chunks = {0: table.chunks, 1: -1}
     rows = [da.asarray(table.header[name].data).rechunk(chunks) for name in NEEDED[:2]]
     labels = da.from_array(table.header[schema.SHOT].values.astype(np.int64), chunks=(table.chunks,))
@@ -112,17 +116,20 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     return xr.DataArray(images, coords, (schema.SHOT, schema.Y, schema.X), schema.IMAGES, attrs)
 
 
-def _regrowth(table: Ragged, seed: int | None) -> _Regrowth:
+def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
     header, attrs = table.header, table.attrs
     missing = [name for name in NEEDED if name not in header.variables]
-    missing += [name for name in ("noise", "cutoff_pick") if seed is not None and name not in attrs]
+    missing += [name for name in ("noise", "cutoff_pick") if background == "poisson" and name not in attrs]
     if missing:
         raise MrczdaskError(f"the sparse frames lack {', '.join(missing)}: they cannot be filled with this background")
     centres, radius = header["radius"].values, header["pixel_radius"].values
     step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
     norm = header["normalization"].values if "normalization" in header.coords else np.ones_like(radius)
+    place = ((radius - centres[0]) / step).astype(np.float32)
     return _Regrowth(
-        place=((radius - centres[0]) / step).astype(np.float32),
+        background=background,
+        place=place,
+        cells=cells_of(place, centres.size),
         norm=norm.astype(np.float32),
         dummy=float(attrs.get("dummy", np.nan)),
         noise=float(attrs.get("noise", 0.0)),
@@ -136,20 +143,26 @@ def _fill_chunk(
     block: Block, shots: NDArray[np.int64], average: NDArray[np.float32], deviation: NDArray[np.float32], how: _Regrowth
 ) -> NDArray[Any]:
     out = np.empty((block.counts.size, *how.place.shape), how.dtype)
-    mean, limit = np.empty(how.place.shape), np.empty(how.place.shape)
-    masked = np.isnan(how.place)
-    integer = how.dtype.kind in "iu"
-    dummy = 0 if integer and np.isnan(how.dummy) else how.dummy
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
         seen = np.isfinite(average[k]).any()
         level, spread = (interpolated(rows[k]) if seen else np.zeros_like(rows[k]) for rows in (average, deviation))
-        expected(how.place, how.norm, level, spread, how.noise, how.cutoff, mean, limit)
-        if how.seed is not None:
-            out[k] = truncated_counts(mean, limit, how.seed, int(shots[k]))
-        else:
-            out[k] = np.floor(mean + 0.5) if integer else mean
-        out[k][masked] = dummy
+        _fill(level, spread, int(shots[k]), how, out[k])
         rows = slice(pointer[k], pointer[k + 1])
         out[k].reshape(-1)[block.columns["index"][rows]] = block.columns["intensity"][rows]
     return out
+
+
+def _fill(
+    level: NDArray[np.float32], spread: NDArray[np.float32], shot: int, how: _Regrowth, out: NDArray[Any]
+) -> None:
+    """Fill one frame (y, x) with background."""
+    integer = how.dtype.kind in "iu"
+    dummy = 0.0 if integer and np.isnan(how.dummy) else how.dummy
+    if how.background == "mean":
+        fill_mean(how.place, how.cells, how.norm, level, dummy, integer, out)
+    elif how.background == "fabio":
+        fill_clamped(how.place, how.norm, level, spread, np.uint64(how.seed), shot, dummy, integer, out)
+    else:
+        limits = how.noise, how.cutoff
+        fill_counts(how.place, how.cells, how.norm, level, spread, *limits, how.seed, shot, dummy, out)

@@ -55,6 +55,21 @@ def fill_words(out: NDArray[np.uint32], first: int, c1: int, c2: int, c3: int, k
 
 
 @njit(nogil=True, cache=True)
+def fill_rows(out: NDArray[np.uint32], c1: int, c2: int, c3: int, key: np.uint64) -> None:
+    """Fill (rows, LANES, n) with the words of the counters (b, c1 + row, c2, c3)."""
+    for row in range(out.shape[0]):
+        fill_words(out[row], 0, c1 + row, c2, c3, key)
+
+
+@njit(nogil=True, cache=True)
+def words_of(c0: int, c1: int, c2: int, c3: int, key: np.uint64) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
+    """The four words of the counter (c0, c1, c2, c3)."""
+    k0, k1 = np.uint32(key), np.uint32(key >> _HALF)
+    a = block(np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3), k0, k1)
+    return np.uint32(a[0]), np.uint32(a[1]), np.uint32(a[2]), np.uint32(a[3])
+
+
+@njit(nogil=True, cache=True)
 def uniforms(count: int, c1: int, c2: int, key: np.uint64) -> NDArray[np.float64]:
     """(count, 2) uniform numbers in (0, 1), of the counters (0 ... count - 1, c1, c2, 0)."""
     k0, k1 = np.uint32(key), np.uint32(np.uint64(key) >> _HALF)

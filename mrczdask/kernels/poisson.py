@@ -110,6 +110,29 @@ def _reject(mean: float, c0: Any, y: Any, frame: Any, lane: int, k0: Any, k1: An
 
 
 @njit(inline="always")
+def looked_up(mean: Any, word: Any, table: Any) -> Any:
+    """(count, whether it is certain) of a mean >= 0 from 32 bits, without a branch."""
+    row = np.uint32(min(mean * np.float32(_MEAN_CELLS), np.float32(TABLE_MEAN * _MEAN_CELLS - 1)))
+    count = np.int64(table[row, word >> np.uint32(32 - _UNIFORM_BITS)])
+    return count, (count != _UNSURE) & (mean < TABLE_MEAN)
+
+
+@njit(nogil=True, cache=True)
+def sure_count(mean: float, word: Any, key: np.uint64, frame: int, y: int, x: int) -> Any:
+    """The count of one pixel from 32 bits by the inverse; large means take further words of (key, frame, y, x)."""
+    if mean > TABLE_MEAN:
+        return np.int64(_one(np.float64(mean), word, x, y, frame, np.uint32(key), np.uint32(key >> _HALF)))
+    return np.int64(_invert(refined_unit(word, 1 << 31), np.float64(mean)))
+
+
+@njit(nogil=True, cache=True)
+def table_count(mean: float, word: Any, table: NDArray[np.uint8], key: np.uint64, frame: int, y: int, x: int) -> Any:
+    """The count of one pixel from 32 bits: `looked_up`, or `sure_count` where that is not certain."""
+    count, certain = looked_up(mean, word, table)
+    return count if certain else sure_count(mean, word, key, frame, y, x)
+
+
+@njit(inline="always")
 def _one(mean: Any, word: Any, x: Any, y: Any, frame: Any, k0: Any, k1: Any) -> Any:
     """The count of one pixel without a table; `word` is its 32 leading bits."""
     if not mean > 0.0:
@@ -217,12 +240,12 @@ def _add(
 ) -> None:
     for k in range(extra.size):
         y, x = ys[k], xs[k]
-        base = _count_at(np.float64(mean[y - y0, x - x0]), first, frame, y, x)
-        out[y - y0, x - x0] = min(base + _count_at(np.float64(extra[k]), second, frame, y, x), limit)
+        base = count_at(np.float64(mean[y - y0, x - x0]), first, frame, y, x)
+        out[y - y0, x - x0] = min(base + count_at(np.float64(extra[k]), second, frame, y, x), limit)
 
 
 @njit(nogil=True, cache=True)
-def _count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> Any:
+def count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> Any:
     """The count of one pixel: what the kernels of whole images give there."""
     k0, k1 = np.uint32(key), np.uint32(key >> _HALF)
     w = block(np.uint32(x // LANES), np.uint32(y), np.uint32(frame), np.uint32(_DRAW_FIRST), k0, k1)

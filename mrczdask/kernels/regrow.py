@@ -1,62 +1,242 @@
-"""Dense frames from a background and the pixels that stood out of it."""
+"""Dense frames from a background and the pixels that stood out of it.
+
+A pixel is a function of (key, shot, y, x). `place`, `cells` and `norm` are those of `kernels.picking`, as images.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mrczdask.kernels.picking import interpolate
-from mrczdask.kernels.poisson import _count_at, image_counts
+from mrczdask.kernels.normal import fill_normal
+from mrczdask.kernels.philox import LANES, fill_rows, words_of
+from mrczdask.kernels.picking import interpolate, stands_out, thresholds
+from mrczdask.kernels.poisson import looked_up, mean_table, sure_count, table_count
 
 REDRAWS: Final = 20
 """Times a count above the threshold of picking is drawn again before it is cut."""
+_REDRAW: Final = 1 << 30
+"""Fourth word of the counters of redraws: no other draw of a pixel comes near."""
 _KEY_STEP: Final = np.uint64(0x9E3779B97F4A7C15)
-"""Weyl increment of 64 bits (golden ratio): apart the keys of the redraws."""
+"""Weyl increment of 64 bits (golden ratio): apart the keys of the redraws of large means, which take further words."""
+_CROWDED: Final = 2.0
+"""Below this cutoff so many counts are drawn again that a whole row of words is made at once, many times as fast."""
+_ROWS: Final = 32
+"""Rows of words made at once: they stay in the second cache."""
+_LANE: Final = LANES - 1
+_BLOCK: Final = LANES.bit_length() - 1
 
 
 @njit(nogil=True, cache=True)
-def expected(
+def _padded(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A table that every cell, and the one behind it, has a place in."""
+    out = np.full(max(table.size, 2) + 1, table[-1] if table.size else np.float32(0.0), np.float32)
+    out[: table.size] = table
+    return out
+
+
+def fill_counts(
     place: NDArray[np.float32],
+    cells: NDArray[Any],
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     noise: float,
     cutoff: float,
-    mean: NDArray[np.float64],
-    limit: NDArray[np.float64],
+    seed: int,
+    shot: int,
+    dummy: float,
+    out: NDArray[Any],
 ) -> None:
-    """Mean counts of each pixel (y, x) and the most counts that were not picked; 0 and 0 where `place` is NaN."""
-    for y in range(place.shape[0]):
-        for x in range(place.shape[1]):
-            p = place[y, x]
-            if p != p:
-                mean[y, x] = limit[y, x] = 0.0
-                continue
-            level, std = interpolate(average, p), interpolate(deviation, p)
-            mean[y, x] = max(level * norm[y, x], 0.0)
-            limit[y, x] = max((level + max(noise, cutoff * np.hypot(std, noise))) * norm[y, x], 0.0)
+    """Fill (y, x) with Poisson counts around the background, none that would be picked; `dummy` where masked.
 
-
-def truncated_counts(mean: NDArray[np.float64], limit: NDArray[np.float64], seed: int, shot: int) -> NDArray[np.int64]:
-    """Poisson counts (y, x) of the means, none above its limit; each a function of (seed, shot, y, x)."""
-    out = np.empty(mean.shape, np.int64)
-    image_counts(mean, seed, shot, 0, 0, out)
-    _redraw(mean, limit, np.uint64(seed), shot, out)
-    return out
+    Words are made by a call of their own, some rows at a time: inlined, they would not be vectorised.
+    """
+    ny, nx = place.shape
+    crowded = cutoff < _CROWDED
+    words = np.empty((_ROWS, LANES, (nx + LANES - 1) // LANES), np.uint32)
+    spare = np.empty_like(words) if crowded else words[:0]
+    least, padded = thresholds(average, deviation, noise, cutoff), _padded(average)
+    key, limits = np.uint64(seed), (np.float32(noise), np.float32(cutoff))
+    tables = average, deviation, least, padded, mean_table()
+    for y in range(0, ny, _ROWS):
+        rows = slice(y, min(y + _ROWS, ny))
+        fill_rows(words, y, shot, 0, key)
+        if crowded:
+            fill_rows(spare, y, shot, _REDRAW, key)
+        _fill_strip(
+            place[rows], cells[rows], norm[rows], *tables, *limits, key, shot, y, words, spare, dummy, out[rows]
+        )
 
 
 @njit(nogil=True, cache=True)
-def _redraw(mean: Any, limit: Any, key: np.uint64, shot: int, out: Any) -> None:
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            again = key
-            for _ in range(REDRAWS):
-                if out[y, x] <= limit[y, x]:
-                    break
-                again = np.uint64(again + _KEY_STEP)
-                out[y, x] = _count_at(mean[y, x], again, shot, y, x)
-            if out[y, x] > limit[y, x]:
-                out[y, x] = np.int64(limit[y, x])
+def _fill_strip(
+    place: NDArray[np.float32],
+    cells: NDArray[np.uint16],
+    norm: NDArray[np.float32],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    least: NDArray[np.float32],
+    padded: NDArray[np.float32],
+    table: NDArray[np.uint8],
+    noise: np.float32,
+    cutoff: np.float32,
+    key: np.uint64,
+    shot: int,
+    y0: int,
+    words: NDArray[np.uint32],
+    spare: NDArray[np.uint32],
+    dummy: float,
+    out: NDArray[np.generic],
+) -> None:
+    """Pass after pass over a row, each without a branch that depends on chance; the few odd pixels in lists."""
+    nx = place.shape[1]
+    means, bounds = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    counts, odd = np.empty(nx, np.int64), np.empty(nx + 1, np.int64)
+    for row in range(place.shape[0]):
+        y = y0 + row
+        _row_means(place[row], cells[row], norm[row], padded, least, means, bounds)
+        for k in range(_look_up(means, words[row], table, counts, odd)):
+            x = odd[k]
+            counts[x] = sure_count(means[x], words[row, x & _LANE, x >> _BLOCK], key, shot, y, x)
+        n = _above(counts, bounds, odd)
+        for k in range(n):
+            x = odd[k]
+            w, p = norm[row, x], place[row, x]
+            if not stands_out(np.float32(counts[x]), w, p, average, deviation, noise, cutoff):
+                continue
+            if spare.size:
+                word = spare[row, x & _LANE, x >> _BLOCK]
+                counts[x] = table_count(means[x], word, table, np.uint64(key + _KEY_STEP), shot, y, x)
+            if not spare.size or np.float32(counts[x]) > bounds[x]:
+                counts[x] = _again(means[x], w, p, average, deviation, noise, cutoff, key, shot, y, x, table)
+        for x in range(nx):
+            out[row, x] = dummy if bounds[x] == np.inf else counts[x]
+
+
+@njit(nogil=True, cache=True)
+def _row_means(
+    place: NDArray[np.float32],
+    cells: NDArray[np.uint16],
+    norm: NDArray[np.float32],
+    table: NDArray[np.float32],
+    least: NDArray[np.float32],
+    means: NDArray[np.float32],
+    bounds: NDArray[np.float32],
+) -> None:
+    """What `interpolate` gives, times the norm, from the padded table, and `thresholds` alike; 0 where masked."""
+    for x in range(place.size):
+        k = np.int64(cells[x])
+        part = min(max(place[x] - np.float32(k), np.float32(0.0)), np.float32(1.0))
+        mean = (table[k] * (np.float32(1.0) - part) + table[k + 1] * part) * norm[x]
+        means[x] = mean if mean > 0 else np.float32(0.0)
+        bounds[x] = least[k] * norm[x] if least[k] < np.inf else np.float32(np.inf)
+
+
+@njit(nogil=True, cache=True)
+def _look_up(
+    means: NDArray[np.float32],
+    words: NDArray[np.uint32],
+    table: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+    odd: NDArray[np.int64],
+) -> int:
+    """Fill `counts` from the table and list the pixels that it does not know."""
+    n = 0
+    for x in range(means.size):
+        counts[x], sure = looked_up(means[x], words[x & _LANE, x >> _BLOCK], table)
+        odd[n] = x
+        n += not sure
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _above(counts: NDArray[np.int64], bounds: NDArray[np.float32], odd: NDArray[np.int64]) -> int:
+    n = 0
+    for x in range(counts.size):
+        odd[n] = x
+        n += np.float32(counts[x]) > bounds[x]
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _again(
+    mean: np.float32,
+    norm: np.float32,
+    place: np.float32,
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    noise: np.float32,
+    cutoff: np.float32,
+    key: np.uint64,
+    shot: int,
+    y: int,
+    x: int,
+    table: NDArray[np.uint8],
+) -> int:
+    """A count that does not stand out: drawn again, and at last cut down."""
+    count = 0
+    for attempt in range(REDRAWS):
+        word = words_of(x >> _BLOCK, y, shot, _REDRAW + attempt, key)[x & _LANE]
+        count = table_count(mean, word, table, np.uint64(key + np.uint64(attempt + 2) * _KEY_STEP), shot, y, x)
+        if not stands_out(np.float32(count), norm, place, average, deviation, noise, cutoff):
+            return count
+    while count > 0 and stands_out(np.float32(count), norm, place, average, deviation, noise, cutoff):
+        count -= 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def fill_mean(
+    place: NDArray[np.float32],
+    cells: NDArray[np.uint16],
+    norm: NDArray[np.float32],
+    average: NDArray[np.float32],
+    dummy: float,
+    rounded: bool,
+    out: NDArray[np.generic],
+) -> None:
+    """Fill (y, x) with the background, not below 0, rounded half up if asked; `dummy` where masked."""
+    padded, least = _padded(average), thresholds(average, average, 0.0, 0.0)
+    means, bounds = np.empty(place.shape[1], np.float32), np.empty(place.shape[1], np.float32)
+    for y in range(place.shape[0]):
+        _row_means(place[y], cells[y], norm[y], padded, least, means, bounds)
+        if rounded:
+            for x in range(means.size):
+                means[x] = np.floor(means[x] + np.float32(0.5))
+        for x in range(means.size):
+            out[y, x] = dummy if bounds[x] == np.inf else means[x]
+
+
+@njit(nogil=True, cache=True)
+def fill_clamped(
+    place: NDArray[np.float32],
+    norm: NDArray[np.float32],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    key: np.uint64,
+    shot: int,
+    dummy: float,
+    rounded: bool,
+    out: NDArray[np.generic],
+) -> None:
+    """Fill (y, x) as FabIO does: a normal number around the background, cut at 0, then times the norm.
+
+    Pixels of the outer half of the first bin become `dummy`, as they do there.
+    """
+    ny, nx = place.shape
+    row = np.empty((1, nx))
+    for y in range(ny):
+        fill_normal(key, shot, y, 0, row)
+        for x in range(nx):
+            p = place[y, x]
+            if not 0.0 <= p < average.size:
+                out[y, x] = dummy
+                continue
+            level, std = interpolate(average, p), interpolate(deviation, p)
+            value = max(level + std * row[0, x], 0.0) * norm[y, x]
+            out[y, x] = math.floor(value + 0.5) if rounded else value
