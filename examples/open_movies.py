@@ -72,7 +72,7 @@ def reduce_session(session: xr.Dataset, out: Path) -> None:
     """Sums are computed once, stored, and read again by what follows."""
     from matplotlib import pyplot as plt
 
-    sums = md.write_archive(md.sum_frames(session), out / "run.zarr", group="derived/sums")
+    sums = md.write_archive(md.sum_frames(session), out / "run.zarr", group="derived/sums", resume=False)
     doses = sums.mean(("y", "x")) / session.sizes["frame"]
     for name, time, dose in zip(session.movie.values, session.acquired.values, doses.values, strict=True):
         print(f"{name}  {np.datetime_as_string(time, 's')}  {dose:.3f} counts/pixel/frame")

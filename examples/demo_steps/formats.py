@@ -76,7 +76,7 @@ def session(out: Path) -> None:
     for k in range(1, 6):
         md.write_mrcz(md.simulate.poisson((20, 512, 512), mean=1.0, seed=k), out / f"movie_{k}.mrcz")
     movies = md.open_session(str(out / "movie_*.mrcz"), order="name")
-    sums = md.write_archive(md.sum_frames(movies), out / "run.zarr", group="derived/sums")
+    sums = md.write_archive(md.sum_frames(movies), out / "run.zarr", group="derived/sums", resume=False)
     assert (sums.data == movies.images.data.sum(axis=1)).all().compute()
     print(f"   session of {movies.sizes['movie']} movies: sums stored in run.zarr, equal to the sums of the pixels")
     rows = movies.images.isel(movie=1, frame=17, y=slice(0, 64))

@@ -123,6 +123,7 @@ def convert(
     mode: int | None = None,
     signed: bool | None = None,
     readable: Annotated[bool, Parameter(negative="")] = False,
+    resume: Annotated[bool, Parameter(negative="")] = False,
     scheduler: str | None = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -138,7 +139,7 @@ def convert(
     target
         .mrc (not compressed), .mrcz, .zarr or .tif. An existing file is replaced when the new one is whole.
     codec
-        zstd, zlib, lz4, lz4hc, blosclz for .mrcz; auto, zstd, none for .zarr.
+        zstd, zlib, lz4, lz4hc, blosclz for .mrcz; auto, zstd, pixel_histogram, b3d, none for .zarr.
     level
         Compression level, 0 to 9.
     mode
@@ -147,6 +148,8 @@ def convert(
         Read mode 0 as int8 (--signed) or uint8 (--no-signed).
     readable
         Take the whole frames of a truncated file.
+    resume
+        Go on with a .zarr whose writing was interrupted.
     scheduler
         threads, local:N or tcp://host:port.
     quiet
@@ -164,6 +167,7 @@ def convert(
             codec=codec,
             level=level,
             mode=mode,
+            resume=resume,
             progress=None if quiet else True,
             signed=signed,
             truncated="readable" if readable else "error",

@@ -1,80 +1,108 @@
-"""Zarr v3 archives: written shard by shard by the workers, opened lazily."""
+"""Zarr v3 archives: written shard by shard by the workers, gone on with after any interruption, opened lazily."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.delayed import delayed
 from fsspec.core import url_to_fs
-from zarr.abc.codec import ArrayBytesCodec
-from zarr.codecs import BloscCodec
 
 from mrczdask import schema
-from mrczdask.errors import MrczdaskError
-from mrczdask.execution.progress import Progress, track
-from mrczdask.execution.regions import run_regions
-from mrczdask.io.encode import Encoding, choose_blosc
+from mrczdask.errors import MrcFormatError, MrczdaskError, ResumeError
+from mrczdask.execution.progress import Progress
+from mrczdask.execution.resume import run_resumable
+from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of
+from mrczdask.io.archive_plan import GroupPlan
+from mrczdask.io.backend import MovieArray, movie_array
+from mrczdask.io.source import without_secrets
+from mrczdask.io.stores import ArchiveStore, Place, open_store
 
-T = TypeVar("T", xr.DataArray, xr.Dataset)
+T = TypeVar("T", xr.DataArray, xr.Dataset, xr.DataTree)
 
 UNNAMED: Final = "data"
 """Name in the archive of a DataArray without one."""
-_ZARR_SHUFFLE: Final[dict[str, Any]] = {"none": "noshuffle", "byte": "shuffle", "bit": "bitshuffle"}
-MIN_SHARD_BYTES: Final = 1 << 20
-"""An array smaller than this is stored as one chunk without shards."""
-
-ArchiveCodec = Literal["auto", "zstd", "none"]
+MOVIES, REFERENCE, DERIVED, PEAKS, SPARSE = "movies", "reference", "derived", "peaks", "sparse"
+"""Groups of the archive of a session."""
+MAX_CHUNK_BYTES: Final = (1 << 31) - 1
+"""Unpacked chunks above the limit of Blosc and numcodecs are refused before memory is asked for."""
+MAX_LABELS: Final = 1 << 28
+"""Labels along one dim: they are read when an archive is opened."""
 
 
 def write_archive(
     obj: T,
-    url: str | os.PathLike[str],
+    url: Place,
     *,
     group: str | None = None,
     codec: ArchiveCodec | Any = "auto",
     frames_per_shard: int | None = None,
+    resume: bool = True,
+    create_only: bool = False,
+    region: Mapping[str, slice] | None = None,
     progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> T:
     """Write lazy or in-memory data to a Zarr v3 archive and return it, opened from there.
 
-    One Dask chunk becomes one shard, one frame one chunk inside it: a frame is read by two requests, and no shard is
-    ever written by two tasks. Shards are computed, compressed and written in parallel by the threads, or by the
-    workers of the client in force.
+    One Dask chunk becomes one shard, one frame (or a block of patterns of a scan) one chunk inside it with a checksum
+    of its own: a frame is read by two requests, and no shard is ever written by two tasks. Shards are computed,
+    compressed and written in parallel by the threads, or by the workers of the client in force.
 
     Parameters
     ----------
-    obj : DataArray or Dataset
-        A movie, a session, sums, masks: anything on labelled dims.
-    url : str or path
-        The archive: a local folder or an object store ("s3://bucket/run.zarr").
+    obj : DataArray, Dataset or DataTree
+        A movie, a session, sums, masks: anything on labelled dims. Each node of a tree becomes a group.
+    url : str, path or Zarr store
+        The archive: a local folder, an object store ("s3://bucket/run.zarr"), or any store of Zarr, such as
+        ``zarr.storage.ObjectStore`` over obstore.
     group : str, optional
-        Group inside the archive, such as "derived/sums"; what stands in it is replaced.
-    codec : {"auto", "zstd", "none"} or Zarr codec
-        "auto" measures on a frame whether a bit shuffle pays before Blosc-zstd; "zstd" always shuffles bits. A Zarr v3
+        Group inside the archive, such as "derived/sums". By default "movies" for a session (movie, frame, y, x), the
+        root for all else.
+    codec : {"auto", "zstd", "pixel_histogram", "b3d", "none"} or Zarr codec
+        "auto" measures on two chunks: Blosc-zstd with the best shuffle, or `codecs.PixelHistogram` or lossless
+        `codecs.B3D` where one of them needs 5 % less; "zstd" is Blosc-zstd with shuffled bits. A Zarr v3
         array-to-bytes codec is used as the serializer, a bytes-to-bytes codec as the compressor.
     frames_per_shard : int, optional
         Frames in one shard; by default those of a Dask chunk.
+    resume : bool
+        Go on with what was begun with the same parameters, or do nothing where all is there; shards of movies whose
+        files changed are written again. False: the arrays in the group are replaced.
+    create_only : bool
+        Create the arrays and write no pixels: the first step of a job array.
+    region : mapping of str to slice, optional
+        Write only these shards, such as ``{"movie": slice(0, 100)}``, of an archive created before: one step of a job
+        array, whose jobs run side by side.
     progress : None, True or callable
         True shows a bar; a callable gets (done, total, label).
     storage_options : mapping, optional
-        For the fsspec file system.
+        For the fsspec file system. They are not written anywhere.
 
     Returns
     -------
-    DataArray or Dataset
+    DataArray, Dataset or DataTree
         What was given, lazy, read from the archive.
 
     Raises
     ------
+    ResumeError
+        The group was begun with other parameters, which are named, or is not one of this verb.
     MrczdaskError
         The object holds no array.
+    ValueError
+        The codec is not known, or the region does not consist of whole shards.
+    StoreError
+        An object store failed after bounded retries; what is written stays, resume goes on.
+
+    Notes
+    -----
+    Two regions are never the same shard, so any number of processes may write one archive. Each shard is marked in the
+    folder `.journal` of its array when it is whole; whoever writes it holds a lock, which is free when its process is
+    dead or silent for a minute.
 
     Examples
     --------
@@ -84,37 +112,76 @@ def write_archive(
     >>> int(sums.sum()) == int(movie.sum())
     True
     """
-    ds = _as_dataset(obj)
-    store = os.fspath(url)
-    lazy = {
-        str(name): _aligned(v, frames_per_shard) for name, v in ds.data_vars.items() if isinstance(v.data, da.Array)
-    }
-    ds = _with_long_strings(ds.assign(lazy))
-    encoding = {name: _encoding(variable, codec) for name, variable in lazy.items()}
-    for variable in ds.variables.values():
-        variable.encoding = {}
-    options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
-    ds.to_zarr(
-        store, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
-    )
-    root = zarr.open_group(store, path=group or "", mode="r+", use_consolidated=False, **options)
-    tasks = [task for name, variable in lazy.items() for task in _tasks(_array(root, name), variable)]
-    with track(progress, len(tasks), f"{os.path.basename(store.rstrip('/'))}/{group or ''}") as advance:
-        for _ in run_regions(tasks, ordered=False, on_done=advance):
-            pass
-    opened = _open_group(store, group, options)
+    check_codec(codec)
+    if frames_per_shard is not None and frames_per_shard < 1:
+        raise ValueError(f"frames_per_shard={frames_per_shard}: give at least 1")
+    nodes = _nodes(obj, group)
+    plans = [
+        GroupPlan(_stored_form(ds, frames_per_shard), url, where, codec, _sources(ds), dict(storage_options or {}))
+        for where, ds in nodes.items()
+    ]
+    for plan in plans:
+        if region is not None and plan.stored() is None:
+            raise ResumeError(f"{plan.name}: a region needs an archive: write_archive(..., create_only=True) makes it")
+        plan.prepare(resume=resume or region is not None)
+    for plan in [] if create_only else plans:
+        run_resumable(plan.regions(region), plan.journal, progress=progress, label=plan.name.rsplit("/", 1)[-1])
+    return _reopened(obj, url, list(nodes), storage_options)
+
+
+def _nodes(obj: Any, group: str | None) -> dict[str, xr.Dataset]:
+    """The Datasets to write, by group."""
+    if isinstance(obj, xr.DataTree):
+        base = (group or "").strip("/")
+        found = {f"{base}{node.path}".strip("/"): node.to_dataset(inherit=False) for node in obj.subtree}
+        nodes = {where: ds for where, ds in found.items() if ds.variables}
+    else:
+        ds = obj if isinstance(obj, xr.Dataset) else obj.to_dataset(name=obj.name or UNNAMED)
+        session = any(set(v.dims) == set(schema.SESSION_DIMS) for v in ds.data_vars.values())
+        where = (MOVIES if session else "") if group is None else group.strip("/")
+        nodes = {where: ds} if ds.variables else {}
+    if not nodes:
+        raise MrczdaskError("write_archive: the object holds no array")
+    return nodes
+
+
+def _stored_form(ds: xr.Dataset, frames_per_shard: int | None) -> xr.Dataset:
+    """Pixels as Dask arrays of even chunks, labels in memory, names as strings of any length, units where known."""
+    ds = ds.copy()
+    for name, variable in ds.data_vars.items():
+        if variable.dtype.kind in "biufc" and variable.ndim:
+            data = variable if isinstance(variable.data, da.Array) else variable.chunk()
+            ds[name] = _aligned(data, frames_per_shard)
+        else:
+            ds[name] = variable.load()
+    for name, coord in list(ds.coords.items()):
+        known = {"units": schema.UNITS[str(name)]} if name in schema.UNITS and coord.dtype.kind not in "mM" else {}
+        if isinstance(coord.data, da.Array) or (known and "units" not in coord.attrs):
+            ds = ds.assign_coords({name: coord.load().assign_attrs(known | coord.attrs)})
+    return _with_long_strings(ds)
+
+
+def _sources(ds: xr.Dataset) -> dict[str, MovieArray]:
+    lazy = {str(name): movie_array(v.data) for name, v in ds.data_vars.items() if isinstance(v.data, da.Array)}
+    return {name: source for name, source in lazy.items() if source is not None}
+
+
+def _reopened(obj: Any, url: Place, groups: Sequence[str], options: Mapping[str, Any] | None) -> Any:
+    if isinstance(obj, xr.DataTree):
+        return open_archive(url, storage_options=options)
+    opened = _open_group(open_store(url, options, read_only=True), groups[0])
     return opened if isinstance(obj, xr.Dataset) else opened[obj.name or UNNAMED]
 
 
 def open_archive(
-    url: str | os.PathLike[str], group: str | None = None, *, storage_options: Mapping[str, Any] | None = None
+    url: Place, group: str | None = None, *, storage_options: Mapping[str, Any] | None = None
 ) -> xr.DataTree | xr.Dataset:
     """Open a Zarr archive lazily.
 
     Parameters
     ----------
-    url : str or path
-        A local folder or an object store.
+    url : str, path or Zarr store
+        A local folder, an object store, or any store of Zarr.
     group : str, optional
         One group of it.
     storage_options : mapping, optional
@@ -123,12 +190,17 @@ def open_archive(
     Returns
     -------
     xarray.DataTree or xarray.Dataset
-        All groups, or the one named. Dask chunks are the shards.
+        All groups, or the one named: of a session `movies`, `reference`, `derived`, `peaks`, `sparse`, those that
+        were written. Dask chunks are the shards.
 
     Raises
     ------
     FileNotFoundError
         There is no archive, or no such group in it.
+    MrcFormatError
+        The metadata ask for chunks or labels too large to be true. Reading pixels: a shard is missing or corrupt.
+    StoreError
+        An object store failed after bounded retries.
 
     Examples
     --------
@@ -138,13 +210,12 @@ def open_archive(
     >>> md.open_archive("movies.zarr")["movies"]["images"].shape
     (4, 32, 32)
     """
-    store = os.fspath(url)
-    options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
+    store = open_store(url, storage_options, read_only=True)
     if group is not None:
-        return _open_group(store, group, options)
-    root = zarr.open_group(store, mode="r", use_consolidated=False, **options)
-    paths = ["/", *(f"/{path}" for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
-    return xr.DataTree.from_dict({path: _open_group(store, path.strip("/") or None, options) for path in paths})
+        return _open_group(store, group)
+    root = zarr.open_group(store, mode="r", use_consolidated=False, zarr_format=3)
+    paths = ["", *(path for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
+    return xr.DataTree.from_dict({f"/{path}": _open_group(store, path) for path in paths})
 
 
 def create_arrays(
@@ -174,7 +245,7 @@ def create_arrays(
         name: {
             "chunks": inner[name],
             "shards": _shard(ds[name].data.chunksize, inner[name]),
-            **_codecs(ds[name], codec),
+            **codecs_of(ds[name], "zstd" if codec == "auto" else codec, inner[name]),
         }
         for name in inner
     }
@@ -215,18 +286,17 @@ def holds_data(url: str, storage_options: Mapping[str, Any] | None = None) -> bo
     return bool(fs.exists(path) and (not fs.isdir(path) or fs.ls(path)))
 
 
-def _as_dataset(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    ds = obj if isinstance(obj, xr.Dataset) else obj.to_dataset(name=obj.name or UNNAMED)
-    if not ds.variables:
-        raise MrczdaskError("write_archive: the object holds no array")
-    return ds.copy()
-
-
 def _with_long_strings(ds: xr.Dataset) -> xr.Dataset:
     """Names as strings of any length: Zarr v3 has no specification for numpy's fixed-width ones."""
-    fixed = {name: ds[name].astype(np.dtypes.StringDType()) for name, v in ds.variables.items() if v.dtype.kind == "U"}
+    fixed = {name: _long(ds[name]) for name, v in ds.variables.items() if v.dtype.kind in "UT"}
     in_coords = {name: v for name, v in fixed.items() if name in ds.coords}
     return ds.assign_coords(in_coords).assign({name: v for name, v in fixed.items() if name not in in_coords})
+
+
+def _long(names: xr.DataArray) -> xr.DataArray:
+    """Without passwords and signatures of urls."""
+    kept = [without_secrets(str(name)) for name in names.values.ravel()]
+    return names.copy(data=np.array(kept, np.dtypes.StringDType()).reshape(names.shape))
 
 
 def _aligned(variable: xr.DataArray, frames_per_shard: int | None) -> xr.DataArray:
@@ -241,64 +311,28 @@ def _aligned(variable: xr.DataArray, frames_per_shard: int | None) -> xr.DataArr
     return variable.chunk(uneven) if uneven else variable
 
 
-def _encoding(variable: xr.DataArray, codec: Any) -> dict[str, Any]:
-    shard = variable.data.chunksize
-    inner = (1,) * (variable.ndim - 2) + shard[-2:]
-    encoding: dict[str, Any] = {"chunks": inner}
-    if variable.nbytes < MIN_SHARD_BYTES or shard == inner:
-        encoding["chunks"] = shard
-    else:
-        encoding["shards"] = shard
-    return encoding | _codecs(variable, codec)
-
-
-def _codecs(variable: xr.DataArray, codec: Any) -> dict[str, Any]:
-    if not isinstance(codec, str):
-        is_serializer = isinstance(codec, ArrayBytesCodec)
-        return {"serializer": codec, "compressors": None} if is_serializer else {"compressors": (codec,)}
-    if codec == "none":
-        return {"compressors": None}
-    if codec not in ("auto", "zstd"):
-        raise ValueError(f'codec {codec!r}: give "auto", "zstd", "none" or a Zarr codec')
-    shuffle = "bit" if codec == "zstd" or variable.ndim < 2 or not variable.size else _measured_shuffle(variable)
-    return {"compressors": (BloscCodec(cname="zstd", clevel=1, shuffle=_ZARR_SHUFFLE[shuffle]),)}
-
-
-def _measured_shuffle(variable: xr.DataArray) -> str:
-    """The Blosc filter that makes the first image smallest."""
-    first = variable.data[(0,) * (variable.ndim - 2)]
-    ((_, image),) = run_regions([(0, first)])
-    image = np.asarray(image)
-    if image.dtype.kind not in "iufcb":
-        return "byte"
-    return choose_blosc([image], Encoding(0, image.dtype, "zstd"), None, None).shuffle
-
-
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     array = group[name]
     assert isinstance(array, zarr.Array)
     return array
 
 
-def _tasks(target: zarr.Array[Any], variable: xr.DataArray) -> Iterator[tuple[Any, Any]]:
-    """A task a Dask chunk: computes it and writes it where it belongs."""
-    write = delayed(_write_shard, pure=False)
-    blocks = variable.data.to_delayed()
-    for place in np.ndindex(blocks.shape):
-        region = tuple(
-            slice(sum(sizes[:k]), sum(sizes[: k + 1])) for sizes, k in zip(variable.data.chunks, place, strict=True)
-        )
-        yield (target.name, place), write(blocks[place], target, region)
-
-
-def _write_shard(block: Any, target: zarr.Array[Any], region: tuple[slice, ...]) -> None:
-    target[region] = block
-
-
-def _open_group(store: str, group: str | None, options: Mapping[str, Any]) -> xr.Dataset:
-    ds = xr.open_zarr(store, group=group, chunks=None, consolidated=False, zarr_format=3, **options)
+def _open_group(store: ArchiveStore, group: str) -> xr.Dataset:
+    _check_sizes(store, group)
+    ds = xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3)
     chunks = {name: _shard_chunks(variable) for name, variable in ds.data_vars.items()}
     return ds.assign({name: ds[name].chunk(sizes) for name, sizes in chunks.items()})
+
+
+def _check_sizes(store: ArchiveStore, group: str) -> None:
+    """Refuse metadata by which reading a label or a chunk would ask for memory that no real one needs."""
+    node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
+    for name, array in node.arrays():
+        itemsize = getattr(array.dtype, "itemsize", 1) or 1
+        if math.prod(array.chunks) * itemsize > MAX_CHUNK_BYTES:
+            raise MrcFormatError(f"{name}: chunks of {array.chunks} {array.dtype}: more than 2 GiB", url=store.name)
+        if array.ndim == 1 and name in (array.metadata.dimension_names or ()) and array.size > MAX_LABELS:  # type: ignore[union-attr]
+            raise MrcFormatError(f"{name}: {array.size} labels along one dim: the metadata are corrupt", url=store.name)
 
 
 def _shard_chunks(variable: xr.DataArray) -> dict[Any, int]:

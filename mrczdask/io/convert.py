@@ -46,6 +46,7 @@ def convert(
     codec: str | None = None,
     level: int = 1,
     mode: int | None = None,
+    resume: bool = False,
     progress: Progress = None,
     **options: Any,
 ) -> xr.DataArray:
@@ -64,6 +65,8 @@ def convert(
         Blosc codec of .mrcz ("zstd"), or codec of .zarr ("auto").
     level, mode
         As in `write_mrcz`.
+    resume : bool
+        Go on with a .zarr that was begun; else what is there is replaced.
     progress : None, True or callable
     **options
         Passed to `open_movie`: chunks, signed, truncated, storage_options.
@@ -75,13 +78,15 @@ def convert(
     ValueError
         The suffix of the target is not known.
     """
+    if resume and not _suffix(target, ARCHIVE_SUFFIXES):
+        raise ValueError(f"{target}: only a .zarr can be gone on with: other files are replaced when they are whole")
     if os.path.abspath(source) == os.path.abspath(target):
         raise ValueError(f"{target}: source and target are the same file")
     movie = open_any(source, **options)
     if _suffix(target, RAW_SUFFIXES + COMPRESSED_SUFFIXES):
         movie = bottom_up(movie)
     if _suffix(target, ARCHIVE_SUFFIXES):
-        return write_archive(movie, target, codec=codec or "auto", progress=progress)
+        return write_archive(movie, target, codec=codec or "auto", resume=resume, progress=progress)
     if _suffix(target, TIFF_SUFFIXES):
         return _to_tiff(movie, target, progress)
     if _suffix(target, COMPRESSED_SUFFIXES):

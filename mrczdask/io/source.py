@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,15 @@ T = TypeVar("T")
 
 TRIES: Final = 5
 FIRST_PAUSE_S: Final = 0.1
-_CLIENTS: Final = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "requests", "urllib3")
+_CLIENTS: Final = ("botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "requests", "urllib3", "obstore")
 """Packages whose errors are those of the network or the store; not all of them are an OSError."""
+_USER: Final = re.compile(r"(\w://)[^/@\s'\"]+@")
+_SECRET: Final = re.compile(
+    r"(?i)([?&;\s\"'](?:x-amz-[\w-]+|x-goog-[\w-]+|sig|sign(?:ature)?|se|skoid|token|access_?token|session_?token|"
+    r"(?:aws_?)?access_?key_?id|(?:aws_?)?secret(?:_?access_?key)?|key|secret|password|credential)"
+    r"[\"']?\s*[=:]\s*[\"']?)[^&\s'\",;}]+"
+)
+"""What stands in front of a password, token or signature in urls and in the messages of clients."""
 _FINAL_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
 
 _WRAPPERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -182,15 +190,36 @@ def retry(call: Callable[[], T], url: str) -> T:
     for attempt in range(TRIES):
         try:
             return call()
-        except _FINAL_ERRORS:
-            raise
         except Exception as error:
-            if not isinstance(error, OSError | EOFError) and type(error).__module__.split(".")[0] not in _CLIENTS:
+            if not fails_in_passing(error):
                 raise
             if attempt == TRIES - 1:
-                raise StoreError(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {error}") from None
-            time.sleep(FIRST_PAUSE_S * 2**attempt)
+                raise gave_up(error, url) from None
+            time.sleep(pause_s(attempt))
     raise AssertionError("unreachable")
+
+
+def fails_in_passing(error: Exception) -> bool:
+    """Whether the network or the store failed, and may not the next time."""
+    if isinstance(error, _FINAL_ERRORS):
+        return False
+    return isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _CLIENTS
+
+
+def gave_up(error: Exception, url: str) -> StoreError:
+    """The error after the last try, in one line and without the secrets a url or a client's message may hold."""
+    said = " ".join(str(error).split())
+    return StoreError(without_secrets(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {said}"))
+
+
+def pause_s(attempt: int) -> float:
+    """Seconds to wait before the next try."""
+    return FIRST_PAUSE_S * 2**attempt
+
+
+def without_secrets(text: str) -> str:
+    """The text with passwords, tokens and signatures in its urls blotted out."""
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))
 
 
 @contextmanager

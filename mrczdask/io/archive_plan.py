@@ -1,0 +1,237 @@
+"""What a group of an archive is to hold, cut into regions of one shard each, and what of it is there already."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from dask.base import tokenize
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from mrczdask import provenance
+from mrczdask.errors import ResumeError
+from mrczdask.execution.resume import Region, check_plan, digest
+from mrczdask.io.archive_codecs import encoding_of
+from mrczdask.io.backend import MovieArray
+from mrczdask.io.source import is_remote, local_path, without_secrets
+from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store
+
+FORMAT: Final = 1
+"""Changes when the bytes of an archive would: one begun by another version is then not gone on with."""
+_NUMBERS: Final = "biufcmM"
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """The variables of a group; those over Dask arrays are written region by region."""
+
+    dataset: xr.Dataset
+    place: Place
+    group: str
+    codec: Any
+    sources: Mapping[str, MovieArray]
+    """The readers of the variables that are movies straight from their files."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The group as messages name it."""
+        return without_secrets("/".join(part for part in (name_of(self.place).rstrip("/"), self.group) if part))
+
+    @cached_property
+    def lazy(self) -> dict[str, xr.DataArray]:
+        """The arrays written region by region, in the order of their names."""
+        found = {str(n): v for n, v in self.dataset.data_vars.items() if isinstance(v.data, da.Array)}
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def journal(self) -> Any:
+        return journal_of(self.place, self.group, self.options)
+
+    def store(self, *, read_only: bool) -> ArchiveStore:
+        return open_store(self.place, self.options, read_only=read_only)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What must be the same to go on; `regions` see to changed pixels of files."""
+        codec = self.codec if isinstance(self.codec, str) else str(self.codec.to_dict())
+        plan: dict[str, Any] = {"verb": VERB, "format": FORMAT, "codec": codec}
+        for name, v in self.lazy.items():
+            plan |= {f"{name}.dims": [str(dim) for dim in v.dims], f"{name}.shape": list(v.shape)}
+            plan |= {f"{name}.dtype": str(v.dtype), f"{name}.shards": list(v.data.chunksize)}
+            if name not in self.sources:
+                plan[f"{name}.input"] = v.data.name
+        rest = {str(n): v for n, v in self.dataset.variables.items() if n not in self.lazy}
+        return plan | {f"{name}.values": digest(str(v.dims), _plain(v)) for name, v in rest.items()}
+
+    def stored(self) -> dict[str, Any] | None:
+        """The plan in the store, where the group was created whole."""
+        return self.journal.read(_in(next(iter(self.lazy)), PLAN)) if self.lazy else None
+
+    def prepare(self, *, resume: bool) -> None:
+        """Check what is stored against the plan, or create it."""
+        stored = self.stored() if resume else None
+        if stored is not None:
+            check_plan(stored, self.content, self.name)
+            return
+        if resume and self.lazy and (foreign := self._foreign()):
+            raise ResumeError(
+                f"{self.name}: holds {foreign} and no plan of {VERB}: resume=False (--no-resume) replaces it, "
+                "another group= keeps it"
+            )
+        self._create()
+
+    def _foreign(self) -> str | None:
+        """An array in the group that another program, or another call, has written."""
+        store = self.store(read_only=True)
+        for name, array in _arrays(store, self.group).items():
+            known = name in self.dataset.variables
+            if not known or (name in self.lazy and _has_chunks(store, array.path)):
+                return f"the array {name!r}"
+        return None
+
+    def _create(self) -> None:
+        """Arrays without pixels, coordinates whole; the plan last: where it is, all is."""
+        store = self.store(read_only=False)
+        for array in _arrays(store, self.group).values():
+            sync(store.delete_dir(array.path))
+        parts = self.group.split("/")
+        for depth in range(len(parts) + 1):
+            zarr.open_group(store, path="/".join(parts[:depth]), mode="a", zarr_format=3, use_consolidated=False)
+        encoding = {name: encoding_of(v, self.codec) for name, v in self.lazy.items()}
+        ds = self.dataset.copy()
+        for variable in ds.variables.values():
+            variable.encoding = {}
+        ds.attrs = provenance.record(ds.attrs, VERB, {"codec": self.content["codec"]})
+        ds.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in ds.attrs.items()}
+        ds.to_zarr(
+            store,
+            group=self.group or None,
+            mode="a",
+            zarr_format=3,
+            consolidated=False,
+            compute=False,
+            encoding=encoding,
+        )
+        for name in reversed(self.lazy):
+            self.journal.write(_in(name, PLAN), self.content)
+
+    def regions(self, wanted: Mapping[str, slice] | None) -> list[Region]:
+        """A region a Dask chunk: computed and written as one shard."""
+        with zarr.config.set({"array.write_empty_chunks": True}):  # every shard is there: one that is not was lost
+            root = zarr.open_group(
+                self.store(read_only=False), path=self.group, mode="r+", use_consolidated=False, zarr_format=3
+            )
+            targets: dict[str, Any] = {name: root[name] for name in self.lazy}
+        found = []
+        for name, variable in self.lazy.items():
+            there = self._shards(targets[name])
+            for at, key, block in _blocks(variable, wanted):
+                region = _in(name, ".".join(map(str, at)))
+                if there is not None and "/".join(map(str, at)) not in there:
+                    self.journal.remove(f"{region}.done")  # a shard was lost
+                arguments = (block, targets[name], key, self._folder)
+                found.append(Region(region, _inputs(variable, self.sources.get(name), key), write_shard, arguments))
+        return found
+
+    def _shards(self, target: zarr.Array[Any]) -> set[str] | None:
+        """The shards that are stored; None where none is."""
+        prefix = f"{target.path}/c/"
+
+        async def listed() -> set[str]:
+            return {key.removeprefix(prefix) async for key in self.store(read_only=True).list_prefix(prefix)}
+
+        return sync(listed()) or None
+
+    @property
+    def _folder(self) -> str | None:
+        """Where the group lies on a local disk."""
+        if isinstance(self.place, Store) or is_remote(os.fspath(self.place)):
+            return None
+        return os.path.join(local_path(os.fspath(self.place)), self.group)
+
+
+def _in(array: str, name: str) -> str:
+    return f"{array}/{JOURNAL}/{name}"
+
+
+def _plain(variable: xr.Variable) -> Any:
+    values = variable.values
+    return values if values.dtype.kind in _NUMBERS else [str(value) for value in values.ravel()]
+
+
+def _arrays(store: ArchiveStore, group: str) -> dict[str, zarr.Array[Any]]:
+    try:
+        node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
+    except FileNotFoundError:
+        return {}
+    return dict(node.arrays())
+
+
+def _has_chunks(store: ArchiveStore, path: str) -> bool:
+    async def first() -> bool:
+        async for _ in store.list_prefix(f"{path}/c/"):
+            return True
+        return False
+
+    return bool(sync(first()))
+
+
+def _blocks(
+    variable: xr.DataArray, wanted: Mapping[str, slice] | None
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], Any]]:
+    """(place in the grid, region, delayed block) of the Dask chunks asked for."""
+    edges = [np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist() for sizes in variable.data.chunks]
+    spans = [_span(dim, edge, wanted) for dim, edge in zip(variable.dims, edges, strict=True)]
+    blocks = variable.data.to_delayed()
+    for offset in np.ndindex(*(len(span) for span in spans)):
+        at = tuple(span[k] for span, k in zip(spans, offset, strict=True))
+        yield at, tuple(slice(edge[k], edge[k + 1]) for edge, k in zip(edges, at, strict=True)), blocks[at]
+
+
+def _span(dim: Any, edges: list[int], wanted: Mapping[str, slice] | None) -> range:
+    """Numbers of the shards along a dim that a region asks for, which has to begin and end with a shard."""
+    if not wanted or dim not in wanted:
+        return range(len(edges) - 1)
+    start, stop, step = wanted[dim].indices(edges[-1])
+    if step != 1 or start >= stop or start not in edges or stop not in edges:
+        size = edges[1]
+        raise ValueError(
+            f"region={{{dim!r}: slice({start}, {stop})}}: a region is whole shards, "
+            f"of {size} along {dim!r}: give multiples of it up to {edges[-1]}"
+        )
+    return range(edges.index(start), edges.index(stop))
+
+
+def _inputs(variable: xr.DataArray, source: MovieArray | None, key: tuple[slice, ...]) -> str:
+    """What goes into a region: the files of its movies as they are now, or the token of the graph."""
+    if source is None:
+        return digest(variable.data.name)
+    readers = source.readers[key[0]] if source.session else source.readers
+    return digest([_stamp(reader) for reader in readers], str(variable.dtype))
+
+
+def _stamp(reader: Any) -> list[Any]:
+    """Without the options of the store: credentials change, the file does not."""
+    stamp = getattr(reader, "stamp", "") or tokenize(reader)
+    return [without_secrets(str(reader.url)), list(reader.shape), str(reader.dtype), stamp]
+
+
+def write_shard(block: Any, target: zarr.Array[Any], region: tuple[slice, ...], folder: str | None) -> None:
+    """Write a shard whole; what a killed writer left beside it goes."""
+    if folder is not None:
+        steps = target.shards or target.chunks
+        place = (str(part.start // step) for part, step in zip(region, steps, strict=True))
+        name = os.path.join(folder, target.basename, "c", *place)
+        for left in glob.glob(f"{glob.escape(name)}.*.partial"):
+            os.unlink(left)
+    target[region] = block

@@ -1,0 +1,209 @@
+"""Zarr stores that ask again where a store stumbles, and never take a lost shard for zeros."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.registry import register_codec
+from zarr.storage import FsspecStore, LocalStore
+
+from mrczdask.codecs import B3D, PixelHistogram
+from mrczdask.errors import MrcFormatError, StoreError
+from mrczdask.io.journal import StoreJournal
+from mrczdask.io.source import TRIES, fails_in_passing, gave_up, is_remote, local_path, pause_s
+
+T = TypeVar("T")
+
+JOURNAL: Final = ".journal"
+"""Folder of the plan and the marks, inside that of an array: readers of Zarr do not look there for nodes."""
+PLAN: Final = "plan.json"
+VERB: Final = "write_archive"
+_CHUNKS: Final = "/c/"
+
+for _codec in (PixelHistogram, B3D):  # also where the package runs from its sources, without entry points
+    register_codec(_codec.codec_name, _codec)
+
+Place = str | os.PathLike[str] | Store
+"""A folder, a url, or a store of Zarr."""
+
+
+class ArchiveStore(Store):
+    """A store in which every request is tried again after a growing pause, a bounded number of times.
+
+    Read only, it raises where a shard is missing of an array that `write_archive` writes: Zarr gives zeros for it.
+    """
+
+    supports_writes = True
+    supports_deletes = True
+    supports_listing = True
+
+    def __init__(self, store: Store, name: str):
+        super().__init__(read_only=store.read_only)
+        self.store, self.name = store, name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArchiveStore) and self.store == other.store
+
+    __hash__ = None  # type: ignore[assignment]  # as every store of Zarr
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return "mrczdask.ArchiveStore", self.name
+
+    def with_read_only(self, read_only: bool = False) -> ArchiveStore:
+        """The same store, to be read only or written."""
+        return ArchiveStore(self.store.with_read_only(read_only), self.name)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes of a key."""
+        wanted = prototype or default_buffer_prototype()
+        found = await self._again(lambda: self._get(key, wanted, byte_range), key)
+        if found is None and self.read_only and _CHUNKS in f"/{key}":
+            await self._explain(key)
+        return found
+
+    async def _get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
+        found = await self.store.get(key, prototype, byte_range)
+        if found is not None and isinstance(byte_range, RangeByteRequest):
+            asked = byte_range.end - byte_range.start
+            if len(found) != asked:
+                raise StoreError(f"asked for {asked} bytes from {byte_range.start} on, got {len(found)}")
+        return found
+
+    async def _explain(self, key: str) -> None:
+        """Raise for a shard that `write_archive` should have written, or has not yet."""
+        array = f"/{key}".partition(_CHUNKS)[0].lstrip("/")
+        raw = await self.store.get(f"{array}/{JOURNAL}/{PLAN}".lstrip("/"), default_buffer_prototype())
+        if raw is None or json.loads(raw.to_bytes()).get("verb") != VERB:
+            return
+        raise MrcFormatError(
+            f"{key}: this shard is missing: it is lost or not yet written. write_archive(..., resume=True) writes it",
+            url=self.name,
+        )
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a key whole."""
+        await self._again(lambda: self.store.set(key, value), key)
+
+    async def delete(self, key: str) -> None:
+        """Remove a key."""
+        await self._again(lambda: self.store.delete(key), key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove all keys below a prefix."""
+        await self._again(lambda: self.store.delete_dir(prefix), prefix)
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is a key."""
+        return await self._again(lambda: self.store.exists(key), key)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Several ranges of several keys."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def list(self) -> AsyncIterator[str]:
+        """All keys."""
+        for key in await self._listed(self.store.list, ""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Keys below a prefix."""
+        for key in await self._listed(lambda: self.store.list_prefix(prefix), prefix):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names right below a prefix."""
+        for key in await self._listed(lambda: self.store.list_dir(prefix), prefix):
+            yield key
+
+    async def _listed(self, start: Callable[[], AsyncIterator[str]], prefix: str) -> Sequence[str]:
+        async def collect() -> Sequence[str]:
+            return [key async for key in start()]
+
+        return await self._again(collect, prefix)
+
+    async def _again(self, call: Callable[[], Awaitable[T]], key: str) -> T:
+        for attempt in range(TRIES):
+            try:
+                return await call()
+            except Exception as error:
+                if not fails_in_passing(error):
+                    raise
+                if attempt == TRIES - 1:
+                    raise gave_up(error, f"{self.name}/{key}") from None
+                await asyncio.sleep(pause_s(attempt))
+        raise AssertionError("unreachable")
+
+
+def open_store(place: Place, storage_options: Mapping[str, Any] | None = None, *, read_only: bool) -> ArchiveStore:
+    """The store at a place, which need not be there yet."""
+    if isinstance(place, Store):
+        return ArchiveStore(place.with_read_only(read_only), name_of(place))
+    url = os.fspath(place)
+    if is_remote(url):
+        options = dict(storage_options or {})
+        return ArchiveStore(FsspecStore.from_url(url, storage_options=options, read_only=read_only), url.rstrip("/"))
+    return ArchiveStore(LocalStore(local_path(url), read_only=read_only), url)
+
+
+def name_of(place: Place) -> str:
+    """A place as messages name it."""
+    if isinstance(place, Store):
+        return place.name if isinstance(place, ArchiveStore) else f"{type(place).__name__} given"
+    return os.fspath(place)
+
+
+class ZarrJournal:
+    """A journal in a store of Zarr; see `Journal`."""
+
+    def __init__(self, store: ArchiveStore, folder: str):
+        self._store, self._folder = store, folder.strip("/")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The content of a file, or None where there is none or it is torn."""
+        raw: Any = sync(self._store.get(self._key(name)))
+        try:
+            content = None if raw is None else json.loads(raw.to_bytes())
+        except ValueError:
+            return None
+        return content if isinstance(content, dict) else None
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file, in place of an old one."""
+        sync(self._store.set(self._key(name), _buffer(content)))
+
+    def create(self, name: str, content: Mapping[str, Any]) -> bool:
+        """Write a file where there is none; the store does not tell whose it is, its content does."""
+        sync(self._store.store.set_if_not_exists(self._key(name), _buffer(content)))
+        return self.read(name) == dict(content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        sync(self._store.delete(self._key(name)))
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}/{name}".lstrip("/")
+
+
+def _buffer(content: Mapping[str, Any]) -> Buffer:
+    return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())
+
+
+def journal_of(place: Place, group: str, storage_options: Mapping[str, Any] | None) -> StoreJournal | ZarrJournal:
+    """The journal of a group; its names begin with that of an array."""
+    if isinstance(place, Store):
+        return ZarrJournal(open_store(place, read_only=False), group)
+    return StoreJournal("/".join(part for part in (os.fspath(place).rstrip("/"), group) if part), storage_options or {})
