@@ -55,6 +55,8 @@ _MODULE_OF = {
     "find_bad_pixels": "mrczdask.diffraction.bad_pixels",
     "find_peaks": "mrczdask.diffraction.peaks",
     "ice_rings": "mrczdask.diffraction.peaks",
+    "compare_peaks": "mrczdask.diffraction.compare_peaks",
+    "veto": "mrczdask.diffraction.veto",
     "write_peaks": "mrczdask.io.peak_writer",
     "open_peaks": "mrczdask.io.peak_file",
     "link_hits": "mrczdask.io.frame_links",

@@ -42,7 +42,7 @@ def poisson_limits(mu: float, z: float) -> tuple[float, float, float]:
         bend = (z - z**3) / (72.0 * s)
         return math.floor(mu - s * z + skew - bend + 0.5), math.ceil(mu + s * z + skew + bend - 0.5), 1.0
     tail = normal_tail(z)
-    k = math.floor(mu)
+    k = float(math.floor(mu))
     at_mode = math.exp(k * math.log(mu) - mu - math.lgamma(k + 1.0))
     hi, p = k, at_mode
     while p > _TINY:
@@ -99,16 +99,14 @@ def clip_counts(
 
 
 @njit(nogil=True, cache=True)
-def _range(
-    mean: float, weight: NDArray[np.float32], dark: NDArray[np.float32], n: int
-) -> tuple[np.float32, np.float32]:
+def _range(mean: float, weight: NDArray[np.float32], dark: NDArray[np.float32], n: int) -> tuple[float, float]:
     """Smallest and largest expected count of a bin."""
     level = np.float32(max(mean, 0.0))
     low = high = level * weight[0] + dark[0]
     for k in range(1, n):
         mu = level * weight[k] + dark[k]
         low, high = min(low, mu), max(high, mu)
-    return low, high
+    return float(low), float(high)
 
 
 @njit(nogil=True, cache=True)
@@ -131,7 +129,7 @@ def _part(
         pixel, w, d = raw[k], weight[k], dark[k]
         keep = lo_in <= pixel <= hi_in
         if not keep and lo_out <= pixel <= hi_out:
-            lo, hi, _ = poisson_limits(level * w + d, z)
+            lo, hi, _ = poisson_limits(float(level * w + d), z)
             keep = lo <= pixel <= hi
         if keep:
             raw[k], weight[k], dark[k] = raw[kept], weight[kept], dark[kept]

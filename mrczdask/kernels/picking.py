@@ -64,7 +64,7 @@ def stands_out(
     if not above > noise:
         return False
     std = interpolate(deviation, place)
-    return above > cutoff * np.float32(np.sqrt(std * std + noise * noise))
+    return bool(above > cutoff * np.float32(np.sqrt(std * std + noise * noise)))
 
 
 @njit(nogil=True, cache=True)
@@ -121,3 +121,12 @@ def _candidates(
             index[n] = pixel
             n += np.float32(frame[pixel]) > least[cells[pixel]] * norm[pixel]
     return n
+
+
+@njit(nogil=True, cache=True)
+def interpolate_image(table: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`interpolate` for every pixel of a flat map; NaN where `place` is."""
+    out = np.empty(place.size, np.float32)
+    for pixel in range(place.size):
+        out[pixel] = interpolate(table, place[pixel]) if place[pixel] == place[pixel] else np.float32(np.nan)
+    return out

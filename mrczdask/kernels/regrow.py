@@ -182,7 +182,7 @@ def _again(
     count = 0
     for attempt in range(REDRAWS):
         word = words_of(x >> _BLOCK, y, shot, _REDRAW + attempt, key)[x & _LANE]
-        count = table_count(mean, word, table, np.uint64(key + np.uint64(attempt + 2) * _KEY_STEP), shot, y, x)
+        count = table_count(float(mean), word, table, np.uint64(key + np.uint64(attempt + 2) * _KEY_STEP), shot, y, x)
         if not stands_out(np.float32(count), norm, place, average, deviation, noise, cutoff):
             return count
     while count > 0 and stands_out(np.float32(count), norm, place, average, deviation, noise, cutoff):
