@@ -31,6 +31,8 @@ _COMMANDS: Final = (
     ("index", "mrczdask.cli.files:index", "Add the frame index to MRCZ files."),
     ("correct", "mrczdask.cli.correct:correct", "Correct a session by gain, outlier pixels and KOMA."),
     ("gain", "mrczdask.cli.gain:app", "Estimate, check, follow and orient gain references."),
+    ("sparsify", "mrczdask.cli.sparse:sparsify", "Keep the Bragg signal and the background of diffraction frames."),
+    ("densify", "mrczdask.cli.sparse:densify", "Fill sparse frames with their background again."),
     ("doctor", "mrczdask.cli.doctor:doctor", "Show versions and compile the kernels."),
 )
 for _name, _where, _line in _COMMANDS:

@@ -172,7 +172,7 @@ def convert(
             signed=signed,
             truncated="readable" if readable else "error",
         )
-    size = _disk_size(target)
+    size = disk_size(target)
     about = {"file": target, "shape": list(written.shape), "dtype": written.dtype.name, "bytes": size}
     if as_json:
         print_json(about)
@@ -182,7 +182,8 @@ def convert(
     return OK
 
 
-def _disk_size(path: str) -> int:
+def disk_size(path: str) -> int:
+    """Bytes of a file, or of all files in a folder."""
     if os.path.isfile(path):
         return os.path.getsize(path)
     return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)

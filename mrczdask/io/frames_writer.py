@@ -100,7 +100,7 @@ def write_frames(
         raise MrczdaskError(f"{path}: {frames.dtype} {frames.dims}: give numbers of {FRAME_DIMS}")
     bad = _mask(frames, geometry, mask)
     data = _chunked(frames)
-    names = _data_names(path, data.shape[0], frames_per_file)
+    names = data_files(path, data.shape[0], frames_per_file)
     plan = {"frames": data.name, "shape": list(data.shape), "dtype": data.dtype.str, "per_file": frames_per_file}
     with track(progress, _count_blocks(data, frames_per_file), path) as advance:
         for k, name in enumerate(names):
@@ -137,7 +137,8 @@ def _mask(frames: xr.DataArray, geometry: Geometry | None, mask: ArrayLike | Non
     return bad
 
 
-def _data_names(master: str, n: int, per_file: int) -> list[str]:
+def data_files(master: str, n: int, per_file: int = FRAMES_PER_FILE) -> list[str]:
+    """Names of the data files of a master file for `n` frames."""
     stem, suffix = os.path.splitext(master)
     stem = stem.removesuffix(MASTER)
     return [f"{stem}_data_{k + 1:06d}{suffix}" for k in range(max(-(-n // per_file), 1))]
