@@ -39,6 +39,7 @@ _MODULE_OF = {
     "recover_integers": "mrczdask.movies.decimation",
     "restore_floats": "mrczdask.movies.decimation",
     "process_session": "mrczdask.movies.pipeline",
+    "count_electrons": "mrczdask.movies.counting",
     "frame_correlation": "mrczdask.movies.correlation",
     "estimate_gain": "mrczdask.movies.blind_gain",
     "gain_quality": "mrczdask.movies.quality",

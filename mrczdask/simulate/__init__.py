@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mrczdask.simulate.defects import Defects
+from mrczdask.simulate.electrons import ElectronFrames, electron_frames
 from mrczdask.simulate.entropy import poisson_entropy, readout_entropy
 from mrczdask.simulate.flat import poisson
 from mrczdask.simulate.gain import Gain
@@ -16,6 +17,7 @@ from mrczdask.simulate.stem import StemScan, stem
 
 __all__ = [
     "Defects",
+    "ElectronFrames",
     "Fluorescence",
     "Gain",
     "Pattern",
@@ -25,6 +27,7 @@ __all__ = [
     "Specimen",
     "StemScan",
     "cramer_rao_bound",
+    "electron_frames",
     "fluorescence",
     "localisation",
     "localise",
