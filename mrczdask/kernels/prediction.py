@@ -214,17 +214,28 @@ def tokenise(folded: NDArray[np.uint32], contexts: NDArray[np.uint8]) -> tuple[N
     return tokens, counts
 
 
-@njit(nogil=True, cache=True)
 def encode_lanes(
     symbols: NDArray[np.uint16], frequencies: NDArray[np.uint16], rows: int, width: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """rANS of symbols in coding order, the state of a lane for the pixels of the lane. Returns (states, words).
 
-    The words take the place of the symbols: there are never more of them than symbols done.
+    The words take the place of the symbols, which are lost: the array is locked, so that none codes it twice.
     """
+    if symbols.size != rows * width or not symbols.flags.writeable:
+        raise ValueError(f"{symbols.size} symbols for {rows} x {width} pixels, or symbols that were coded before")
+    states, end = _encode_lanes(symbols, frequencies, rows, width)
+    symbols.flags.writeable = False
+    return states, symbols[end:]
+
+
+@njit(nogil=True, cache=True)
+def _encode_lanes(
+    symbols: NDArray[np.uint16], frequencies: NDArray[np.uint16], rows: int, width: int
+) -> tuple[NDArray[np.uint32], int]:
+    """States and where the words begin: there are never more words than symbols done."""
     reciprocals, packed = encoding_tables(frequencies)
-    entries = np.empty((packed.size, 2), np.uint64)  # side by side: one cache line
-    entries[:, 0], entries[:, 1] = reciprocals, packed
+    entries = np.zeros((CONTEXTS * ALPHABET, 2), np.uint64)  # side by side: one cache line
+    entries[: packed.size, 0], entries[: packed.size, 1] = reciprocals, packed
     states = np.full(LANES, LOWEST, np.uint64)
     end, i = np.uint64(symbols.size - 1), np.uint64(symbols.size)
     length = lane_rows(rows)
@@ -239,13 +250,13 @@ def encode_lanes(
                 for lane in range(active - 1, -1, -1):
                     i -= np.uint64(1)
                     end = _encode_one(states, lane, entries, symbols, i, end)
-    return states.astype(np.uint32), symbols[end + np.uint64(1) :]
+    return states.astype(np.uint32), np.int64(end + np.uint64(1))
 
 
 @njit(inline="always")
 def _encode_one(states: Any, lane: Any, entries: Any, symbols: Any, i: Any, end: Any) -> Any:
     """Put a symbol onto a state; returns where the next word goes."""
-    symbol = np.uint64(symbols[i])
+    symbol = np.uint64(symbols[i] & np.uint16(CONTEXTS * ALPHABET - 1))  # never outside the tables
     reciprocal, packed = entries[symbol, 0], entries[symbol, 1]
     frequency = packed >> np.uint64(16)
     x = states[lane]

@@ -98,3 +98,15 @@ def test_flat_images_fit_without_a_warning(constant: int) -> None:
     pixels[3, 3] += 1
     model = models.fitted(pixels, 64, constant, constant + 1, 16)
     p.residuals(pixels, 64, model, models.lookup_of(models.contexts(pixels, 64, model)))
+
+
+def test_symbols_are_coded_once() -> None:
+    """The words take their place: a second time they would be other symbols, of tables that there are not."""
+    symbols = np.full(4000, 0x0FFF, np.uint16)
+    tables = np.full((p.CONTEXTS, 256), 16, np.uint16)
+    p.encode_lanes(symbols, tables, 40, 100)
+    with pytest.raises(ValueError, match="coded before"):
+        p.encode_lanes(symbols, tables, 40, 100)
+    with pytest.raises(ValueError, match="4000 symbols for 50 x 100 pixels"):
+        p.encode_lanes(symbols.copy(), tables, 50, 100)
+    p.encode_lanes(np.full(4000, 0xFFFF, np.uint16), tables, 40, 100)  # no context 255: nothing outside is read
