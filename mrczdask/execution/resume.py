@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Final, Protocol
 
 import dask
@@ -157,7 +157,10 @@ def _acquire(journal: Journal, name: str, me: Callable[[], dict[str, Any]]) -> b
 
 @dataclass(frozen=True)
 class Region:
-    """A piece of work: its name, the digest of what goes into it, and work(*arguments), which writes its results."""
+    """A piece of work: its name, the digest of what goes into it, and work(*arguments), which writes its results.
+
+    An argument may be a Dask collection, which is computed, but not a container of them.
+    """
 
     name: str
     digest: str
@@ -186,7 +189,7 @@ def run_resumable(regions: Sequence[Region], journal: Journal, *, progress: Prog
                 waiting.append(region)
         while waiting:
             run = delayed(_guarded, pure=False, traverse=False)
-            tasks = ((r, run(r.name, r.digest, journal, r.work, *r.arguments)) for r in waiting)
+            tasks = ((r, run(r.name, r.digest, *map(_sealed, (journal, r.work, *r.arguments)))) for r in waiting)
             busy = []
             for region, finished in run_regions(tasks, ordered=False):
                 if finished is None:
@@ -200,8 +203,20 @@ def run_resumable(regions: Sequence[Region], journal: Journal, *, progress: Prog
     return count
 
 
-def _guarded(name: str, inputs: str, journal: Journal, work: Callable[..., None], *arguments: Any) -> bool | None:
+class _Sealed:
+    """An argument that Dask hands on without searching it for collections: of a Zarr array that takes milliseconds."""
+
+    def __init__(self, content: Any):
+        self.content = content
+
+
+def _sealed(argument: Any) -> Any:
+    return _Sealed(argument) if is_dataclass(argument) or isinstance(argument, dict | list | tuple) else argument
+
+
+def _guarded(name: str, inputs: str, *sealed: Any) -> bool | None:
     """Do a region under its lock: True if it was done here, False if it was done meanwhile, None if it is taken."""
+    journal, work, *arguments = (part.content if isinstance(part, _Sealed) else part for part in sealed)
     with region_lock(journal, f"{name}.lock") as mine:
         if not mine:
             return None
