@@ -46,8 +46,20 @@ def _signal(frame: NDArray[Any], dark: NDArray[np.float32], y: int, x: int) -> n
 @njit(nogil=True, cache=True)
 def _is_maximum(frame: NDArray[Any], dark: NDArray[np.float32], y: int, x: int, value: np.float32) -> bool:
     """Whether no neighbour is larger; of equal ones the first counts."""
-    for i in range(max(y - 1, 0), min(y + 2, frame.shape[0])):
-        for j in range(max(x - 1, 0), min(x + 2, frame.shape[1])):
+    ny, nx = frame.shape
+    if 0 < y < ny - 1 and 0 < x < nx - 1 and dark.size == 0:  # the usual case, without a loop
+        return (
+            value >= frame[y, x + 1]
+            and value > frame[y, x - 1]
+            and value >= frame[y + 1, x]
+            and value > frame[y - 1, x]
+            and value >= frame[y + 1, x + 1]
+            and value > frame[y - 1, x - 1]
+            and value >= frame[y + 1, x - 1]
+            and value > frame[y - 1, x + 1]
+        )
+    for i in range(max(y - 1, 0), min(y + 2, ny)):
+        for j in range(max(x - 1, 0), min(x + 2, nx)):
             other = _signal(frame, dark, i, j)
             if other > value or (other == value and (i < y or (i == y and j < x))):
                 return False
