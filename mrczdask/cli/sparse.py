@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from mrczdask.execution.progress import Progress
     from mrczdask.io.geometry import Geometry
 
 Out = Annotated[str | None, Parameter(name=("--out", "-o"))]
@@ -121,7 +122,6 @@ def sparsify(
     if out is None and not budget:
         raise ValueError("give --out FILE, or --budget to look only")
     images = open_frames(list(frames), dataset=dataset)
-    shape: tuple[int, int] = images.shape[-2:]
     geometry = _geometry(poni, geom, images)
     options: dict[str, Any] = {
         "bins": bins,
@@ -130,7 +130,7 @@ def sparsify(
         "cutoff_clip": cutoff_clip,
         "cycle": cycle,
         "noise": noise,
-        "mask": _mask(mask, images, shape),
+        "mask": _mask(mask, images),
         "dummy": images.attrs.get("dummy") if dummy is None else dummy,
         "delta_dummy": images.attrs.get("delta_dummy") if dummy is None and delta_dummy is None else delta_dummy,
         "polarization": polarization,
@@ -144,8 +144,8 @@ def sparsify(
             about, cutoff_pick = _budget(images, geometry, sampling, cutoff_pick, target_ratio, quiet, as_json)
         if out is not None:
             sparse = sparsify_frames(images, geometry, cutoff_pick=cutoff_pick, **options)
-            progress = None if quiet else True
-            write_sparse(sparse, out, layout=layout, geometry=geometry, resume=resume, progress=progress)
+            shown: Progress = None if quiet else True
+            write_sparse(sparse, out, layout=layout, geometry=geometry, resume=resume, progress=shown)
             about |= _written(out, images, cutoff_pick, as_json)
     if as_json:
         print_json(about)
@@ -174,10 +174,11 @@ def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geome
     )
 
 
-def _mask(path: str | None, images: xr.DataArray, shape: tuple[int, int]) -> NDArray[Any] | None:
+def _mask(path: str | None, images: xr.DataArray) -> NDArray[Any] | None:
     """The mask of a file and that of the frames together."""
     import numpy as np
 
+    shape = images.shape[-2:]
     bad = np.asarray(images.coords["mask"].values, bool) if "mask" in images.coords else None
     if path is None:
         return bad
@@ -286,7 +287,7 @@ def densify(
 
     if os.path.abspath(sparse) == os.path.abspath(out):
         raise ValueError(f"{out}: source and target are the same file")
-    progress = None if quiet else True
+    progress: Progress = None if quiet else True
     table = open_sparse(sparse)
     with use_scheduler(scheduler):
         frames = fill(table, background=background, seed=seed)
