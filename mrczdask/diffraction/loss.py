@@ -111,7 +111,7 @@ def loss_budget(
     >>> frames[:, 30:33, 40:43] += 200
     >>> budget = md.loss_budget(frames, md.Geometry.flat((64, 64)), bins=16, unit="pixel", cutoffs=(1, 2, 3))
     >>> budget.kept_fraction.values.round(2).tolist()
-    [0.15, 0.02, 0.0]
+    [0.16, 0.03, 0.01]
     """
     cuts = tuple(float(cutoff) for cutoff in cutoffs)
     if not cuts or min(cuts) < 0 or list(cuts) != sorted(cuts) or shells < 1 or sample < 1:
