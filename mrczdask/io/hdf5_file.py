@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mrczdask.errors import MissingExtraError, MrcFormatError
@@ -44,6 +44,8 @@ def _file(h5py: Any, where: Any, url: str) -> Any:
     try:
         return h5py.File(where, "r")
     except OSError as error:
+        with suppress(OSError):  # one that is being written by a single writer for many readers
+            return h5py.File(where, "r", swmr=True)
         raise MrcFormatError(f"this is no HDF5 file, or a truncated one: {error}", url=url) from None
 
 

@@ -38,6 +38,8 @@ NEXUS_FIELDS: Final = {
 """Datasets of pyFAI's NeXus layout, and our columns; it has the first five."""
 SHOTS: Final = 4096
 """Of a block."""
+DONE: Final = "shots_done"
+"""Shots that count, where a list is still being written."""
 
 
 def open_peaks(url: str | os.PathLike[str]) -> Ragged:
@@ -164,10 +166,12 @@ def _of_nexus(file: Any, path: str) -> tuple[xr.Dataset, _NexusFile]:
     if missing:
         raise MrcFormatError(f"{NEXUS_PEAKS} lacks {', '.join(missing)}", url=path)
     pointer = np.asarray(group["frame_ptr"][()], np.int64)
+    if DONE in group.attrs:
+        pointer = pointer[: int(group.attrs[DONE]) + 1]
     stored = int(group["pos1"].shape[0])
     if pointer.size < 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
         raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: the file is damaged", url=path)
-    labels = np.asarray(group["shot"][()]) if "shot" in group else np.arange(pointer.size - 1)
+    labels = np.asarray(group["shot"][: pointer.size - 1]) if "shot" in group else np.arange(pointer.size - 1)
     return xr.Dataset(coords={schema.SHOT: labels}, attrs=_settings(group.attrs.get("settings", "{}"))), _NexusFile(
         path
     )
