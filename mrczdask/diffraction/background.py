@@ -125,7 +125,7 @@ def separate_background(
     "count" drops a pixel where a Poisson count of the mean expected there, w mean + dark, would lie as far out with a
     probability below that of a normal number above z: of pure background it drops at most 2 / z pixels a bin, at any
     count. The mean is corrected for what the limits cut off, std = sqrt(sum(w mean + dark) / sum(w^2)), and bins of
-    fewer than 10 pixels are not clipped.
+    fewer than 10 pixels are not clipped. A negative count is an outlier to it.
 
     References
     ----------

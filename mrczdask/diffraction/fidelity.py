@@ -1,0 +1,128 @@
+"""What densified frames have in common with the original: moments of the background, shell by shell."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import dask
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mrczdask.diffraction.shots import as_shots
+from mrczdask.errors import MrczdaskError
+from mrczdask.execution.progress import Progress, track
+from mrczdask.execution.regions import run_regions
+from mrczdask.io.ragged import Block, Ragged
+
+_SUMS: Final = ("n", "original", "original_squares", "densified", "densified_squares")
+
+
+def compare_background(
+    frames: Any, dense: Any, sparse: Ragged, *, shells: int = 10, progress: Progress = None
+) -> xr.Dataset:
+    """Compare the background of densified frames with that of the original, in shells of the radius.
+
+    Parameters
+    ----------
+    frames : DataArray, dask or numpy array
+        (shot, y, x), what was made sparse.
+    dense : DataArray, dask or numpy array
+        (shot, y, x), what `densify` gave.
+    sparse : Ragged
+        What `sparsify` or `open_sparse` gave: its stored pixels, equal in both, are left out.
+    shells : int
+        Shells of equal width in the unit of the radius.
+    progress : bool or callable, optional
+        Show a bar, or call progress(done, total, label) as chunks are done.
+
+    Returns
+    -------
+    Dataset
+        In memory, along `shell`: `n_pixels` and, for each of "original" and "densified" (along `source`), `mean`,
+        `variance` and `maximum` of the pixels that are not stored; NaN in a shell without any. Coordinates
+        `radius_low`, `radius_high`.
+
+    Raises
+    ------
+    MrczdaskError
+        The frames differ in shape.
+    ValueError
+        `shells` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mrczdask as md
+    >>> frames = np.random.default_rng(0).poisson(3.0, (4, 128, 128))
+    >>> sparse = md.sparsify(frames, md.Geometry.flat((128, 128)), bins=16, unit="pixel")
+    >>> report = md.compare_background(frames, md.densify(sparse), sparse, shells=2)
+    >>> bool(abs(report["mean"].sel(source="densified") / report["mean"].sel(source="original") - 1).max() < 0.02)
+    True
+    """
+    if shells < 1:
+        raise ValueError(f"shells={shells}: give at least one")
+    one, other = as_shots(frames), as_shots(dense)
+    radius = sparse.header["pixel_radius"].values
+    if one.shape != other.shape or one.shape != (len(sparse), *radius.shape):
+        raise MrczdaskError(
+            f"the original is {one.shape}, the densified frames {other.shape}, the sparse ones "
+            f"{(len(sparse), *radius.shape)} (shot, y, x): they must agree"
+        )
+    edges = np.linspace(np.nanmin(radius), np.nanmax(radius), shells + 1)
+    shell = np.where(np.isnan(radius), shells, np.clip(np.searchsorted(edges, radius, side="right") - 1, 0, shells - 1))
+    totals, most = _moments((one, other), sparse, shell.reshape(-1).astype(np.int64), shells, progress)
+    n = totals["n"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.stack([totals["original"] / n, totals["densified"] / n])
+        squares = np.stack([totals["original_squares"] / n, totals["densified_squares"] / n])
+    values = {
+        "n_pixels": ("shell", n.astype(np.int64)),
+        "mean": (("source", "shell"), means),
+        "variance": (("source", "shell"), squares - means**2),
+        "maximum": (("source", "shell"), np.where(n > 0, most, np.nan)),
+    }
+    coords = {
+        "source": ["original", "densified"],
+        "radius_low": ("shell", edges[:-1]),
+        "radius_high": ("shell", edges[1:]),
+    }
+    return xr.Dataset(values, coords, {"n_shots": len(sparse)})
+
+
+def _moments(
+    both: tuple[xr.DataArray, xr.DataArray], sparse: Ragged, shell: NDArray[np.int64], shells: int, progress: Progress
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Sums by name and maxima (source, shell) over all shots, a chunk of them at a time."""
+    chunks = {0: sparse.chunks, 1: -1, 2: -1}
+    images = [each.data.rechunk(chunks).to_delayed().ravel() for each in both]
+    blocks = sparse.block_layer.to_delayed().ravel()
+    judge = dask.delayed(_judge, pure=False)
+    parts = zip(*images, blocks, strict=True)
+    tasks = [(k, judge(*part, shell, shells)) for k, part in enumerate(parts)]
+    totals = dict.fromkeys(_SUMS, np.zeros(shells))
+    most = np.full((2, shells), -np.inf)
+    with track(progress, len(tasks), "background") as advance:
+        for _, (sums, largest) in run_regions(tasks, on_done=advance):
+            totals = {name: totals[name] + sums[name] for name in _SUMS}
+            most = np.maximum(most, largest)
+    return totals, most
+
+
+def _judge(
+    original: NDArray[Any], densified: NDArray[Any], block: Block, shell: NDArray[np.int64], shells: int
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    sums = dict.fromkeys(_SUMS, np.zeros(shells))
+    most = np.full((2, shells), -np.inf)
+    pointer = block.pointer.astype(np.int64)
+    for k in range(block.counts.size):
+        free = shell < shells
+        free[block.columns["index"][pointer[k] : pointer[k + 1]]] = False
+        where = shell[free]
+        sums["n"] = sums["n"] + np.bincount(where, minlength=shells)
+        for place, (name, images) in enumerate((("original", original), ("densified", densified))):
+            pixels = images[k].reshape(-1)[free].astype(np.float64)
+            sums[name] = sums[name] + np.bincount(where, pixels, shells)
+            sums[f"{name}_squares"] = sums[f"{name}_squares"] + np.bincount(where, pixels**2, shells)
+            np.maximum.at(most[place], where, pixels)
+    return sums, most
