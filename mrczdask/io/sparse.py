@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
@@ -18,10 +18,11 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.errors import MrcFormatError
+from mrczdask.errors import MrcFormatError, StoreError
 from mrczdask.io.detector_facts import detector_attrs, find_detector
-from mrczdask.io.hdf5_file import open_hdf5
+from mrczdask.io.hdf5_file import Options, open_hdf5
 from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.source import is_remote, open_source
 from mrczdask.io.sparse_table import sparse_layout
 
 ENTRY: Final = "entry_0000"
@@ -41,12 +42,12 @@ class SparseFile:
     group: str
     pixels: int
     width: int = 0
+    storage_options: Options = field(default=None, repr=False)
 
     def block(self, pointer: NDArray[np.int64], shot: int) -> Block:
         """The rows of consecutive shots, `pointer` being theirs and `shot` the first; refuses pixels off the frame."""
         rows = slice(int(pointer[0]), int(pointer[-1]))
-        with opened(self.path) as file:
-            group = file[self.group]
+        with self._group(shot) as group:
             intensity = np.asarray(group["intensity"][rows])
             if self.width:
                 row, column = (np.asarray(group[name][rows], np.int64) for name in ("row", "col"))
@@ -62,19 +63,32 @@ class SparseFile:
 
     def rows(self, name: str, first: int, last: int) -> NDArray[np.float32]:
         """(shot, radius) of the background."""
-        with opened(self.path) as file:
-            return np.asarray(file[self.group][name][first:last], np.float32)
+        with self._group(first) as group:
+            return np.asarray(group[name][first:last], np.float32)
+
+    @contextmanager
+    def _group(self, shot: int) -> Iterator[Any]:
+        try:
+            with opened(self.path, self.storage_options) as file:
+                yield file[self.group]
+        except (MrcFormatError, FileNotFoundError, StoreError):
+            raise
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            problem = f"the stored pixels do not unpack ({error}): the file is damaged"
+            raise MrcFormatError(problem, url=self.path, frame=shot) from None
 
 
-def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None) -> Ragged:
+def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storage_options: Options = None) -> Ragged:
     """Open sparse diffraction frames: as pyFAI, LIMA, `write_sparse` or ImageD11 write them.
 
     Parameters
     ----------
     url : str or path
-        An HDF5 file or a .zarr folder.
+        An HDF5 file or a .zarr folder, local or at any url fsspec knows.
     shots : int, optional
         Shots of a block: as many as are 128 MB of dense frames by default.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
 
     Returns
     -------
@@ -102,18 +116,20 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None) -> Rag
     [900]
     """
     path = os.fspath(url)
-    with opened(path) as file:
+    with opened(path, storage_options) as file:
         place = _frames_place(file)
         header, source, pointer = _pyfai(file, path, place) if place else _image_d11(file, path)
+        source = replace(source, storage_options=storage_options)
         dtype = np.dtype(file[source.group]["intensity"].dtype)
-        stored = int(file[source.group]["intensity"].shape[0])
+        columns = ("row", "col") if source.width else ("index",)
+        stored = min(int(file[source.group][name].shape[0]) for name in ("intensity", *columns))
     if pointer.size < 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
         raise MrcFormatError(
             f"the pointers of the frames do not rise from 0 to {stored}: the file is damaged", url=path
         )
     step = max(1, shots or BLOCK_BYTES // (4 * max(source.pixels, 1)))
     edges = [*range(0, max(pointer.size - 1, 1), step), pointer.size - 1]
-    name = f"sparse-{tokenize(source, os.stat(path).st_mtime_ns, pointer[-1], step)}"
+    name = f"sparse-{tokenize(source, _stamp(path, storage_options), pointer, step)}"
     graph: dict[Any, Any] = {
         (name, k): (source.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
     }
@@ -123,7 +139,12 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None) -> Rag
         for part in ("background_avg", "background_std"):
             header[part] = ((schema.SHOT, "radius"), _table(source, part, edges, header.sizes["radius"], name))
     wide = max(1, int(WIDE_ROWS * (pointer.size - 1) / max(pointer[-1], 1)))
-    return Ragged(header, blocks, sparse_layout(dtype), wide=partial(open_sparse, path, shots=wide))
+    return Ragged(
+        header,
+        blocks,
+        sparse_layout(dtype),
+        wide=partial(open_sparse, path, shots=wide, storage_options=storage_options),
+    )
 
 
 def plan_in(path: str) -> dict[str, Any] | None:
@@ -173,7 +194,11 @@ def _pyfai(file: Any, path: str, place: str) -> tuple[xr.Dataset, SparseFile, ND
     said = group["mask"].attrs.get("unit")
     unit = {"units": _text(said)} if said is not None else {}
     coords: dict[str, Any] = {schema.SHOT: np.arange(max(pointer.size - 1, 0)), "pixel_radius": (plane, radius, unit)}
-    if "background_avg" in group and "radius" in group:
+    if all(name in group for name in ("background_avg", "background_std", "radius")):
+        shapes = {name: tuple(group[name].shape) for name in ("background_avg", "background_std")}
+        wanted = (max(pointer.size - 1, 0), int(group["radius"].shape[0]))
+        if set(shapes.values()) != {wanted}:
+            raise MrcFormatError(f"{place}: {shapes}, but {wanted} (shot, radius) are wanted", url=path)
         coords["radius"] = ("radius", np.asarray(group["radius"][()]), unit)
     if "normalization" in group:
         coords["normalization"] = (plane, np.asarray(group["normalization"][()]))
@@ -231,15 +256,26 @@ def _sorted(block: Block) -> Block:
     return Block(block.counts, {name: values[order] for name, values in block.columns.items()})
 
 
+def _stamp(path: str, options: Options) -> str:
+    """What changes when the file does; nothing is known of a Zarr folder in an object store."""
+    if is_remote(path):
+        if path.endswith(".zarr"):
+            return ""
+        with open_source(path, options) as source:
+            return str(source.fingerprint)
+    stat = os.stat(path)
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
 @contextmanager
-def opened(path: str) -> Iterator[Any]:
+def opened(path: str, storage_options: Options = None) -> Iterator[Any]:
     """The root group of an HDF5 file or a Zarr folder, to read."""
-    if not os.path.exists(path):
+    if not is_remote(path) and not os.path.exists(path):
         raise FileNotFoundError(path)
-    if os.path.isdir(path):
+    if path.endswith(".zarr") if is_remote(path) else os.path.isdir(path):
         import zarr
 
-        yield zarr.open_group(path, mode="r")
+        yield zarr.open_group(path, mode="r", storage_options=dict(storage_options) if storage_options else None)
         return
-    with open_hdf5(path) as file:
+    with open_hdf5(path, storage_options) as file:
         yield file

@@ -14,6 +14,7 @@ import pytest
 import mrczdask as md
 from mrczdask.errors import MrcFormatError, MrczdaskError, ResumeError
 from mrczdask.io.ragged import Ragged
+from tests.io.conftest import Bucket
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("hdf5plugin")
@@ -87,6 +88,37 @@ def test_wild_pointers_are_refused(tmp_path: Path, name: str, place: int, value:
         file[f"{FRAMES}/{name}"][place] = value
     with pytest.raises(MrcFormatError, match=message):
         md.open_sparse(tmp_path / "run.h5").compute(scheduler="sync")
+
+
+def test_tables_of_other_lengths_are_refused(tmp_path: Path) -> None:
+    """Short columns and tables, and chunks that do not unpack: never pixels of another frame."""
+    path = tmp_path / "run.h5"
+    for name, message in (("index", "pointers"), ("intensity", "pointers"), ("background_std", "are wanted")):
+        md.write_sparse(sparse_of(), path)
+        with h5py.File(path, "r+") as file:
+            array = file[f"{FRAMES}/{name}"]
+            array.resize(array.shape[0] - 2, axis=0)
+        with pytest.raises(MrcFormatError, match=message):
+            md.open_sparse(path)
+    md.write_sparse(sparse_of(), path)
+    with h5py.File(path) as file:
+        spot = file[f"{FRAMES}/index"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[spot.byte_offset + 16 : spot.byte_offset + spot.size] = b"\xff" * (spot.size - 16)
+    path.write_bytes(content)
+    with pytest.raises(MrcFormatError, match=r"run\.h5: frame 0: the stored pixels do not unpack"):
+        md.open_sparse(path).compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+def test_sparse_files_are_read_from_an_object_store(tmp_path: Path, bucket: Bucket, suffix: str) -> None:
+    path = tmp_path / f"run{suffix}"
+    whole = md.write_sparse(sparse_of(), path).compute()
+    for one in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        bucket.put(str(one.relative_to(tmp_path)), one.read_bytes())
+    found = md.open_sparse(f"{bucket.url}/run{suffix}", storage_options=bucket.options).compute(scheduler="threads")
+    for name in ("frame_ptr", "index", "intensity", "background_avg"):
+        np.testing.assert_array_equal(found[name], whole[name])
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
