@@ -33,6 +33,7 @@ _COMMANDS: Final = (
     ("gain", "mrczdask.cli.gain:app", "Estimate, check, follow and orient gain references."),
     ("sparsify", "mrczdask.cli.sparse:sparsify", "Keep the Bragg signal and the background of diffraction frames."),
     ("densify", "mrczdask.cli.sparse:densify", "Fill sparse frames with their background again."),
+    ("peaks", "mrczdask.cli.peaks:peaks", "Find Bragg peaks and hits in diffraction frames."),
     ("doctor", "mrczdask.cli.doctor:doctor", "Show versions and compile the kernels."),
 )
 for _name, _where, _line in _COMMANDS:

@@ -1,0 +1,230 @@
+"""The command peaks: Bragg peaks of diffraction frames into a file that CrystFEL reads, with the hit rate so far."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from cyclopts import Parameter
+
+from mrczdask.cli import OK
+from mrczdask.cli.files import AsJson, Quiet
+from mrczdask.cli.output import print_json
+
+if TYPE_CHECKING:
+    from mrczdask.diffraction.live import HitRate, PeakWatch
+    from mrczdask.io.geometry import Geometry
+
+_PART: Final = ".part.zarr"
+
+
+def peaks(
+    *files: str,
+    geometry: Annotated[str, Parameter(name=("--geometry", "-p"))],
+    out: Annotated[str, Parameter(name=("--out", "-o"))],
+    dataset: str | None = None,
+    min_peaks: int = 20,
+    cutoff_peak: float = 5.0,
+    patch_size: int = 5,
+    connected: int = 3,
+    bins: int = 800,
+    unit: Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"] = "q_A^-1",
+    error_model: Literal["poisson", "azimuthal", "hybrid", "count"] = "poisson",
+    noise: float = 1.0,
+    dummy: float | None = None,
+    polarization: float | None = None,
+    solid_angle: Annotated[bool, Parameter(negative="")] = False,
+    gaps: Literal["fill", "ignore", "void"] = "fill",
+    block: int = 16,
+    live: float | None = None,
+    plot: Annotated[bool, Parameter(negative="")] = False,
+    resume: bool = True,
+    scheduler: str | None = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Find the Bragg peaks of diffraction frames, and write them for CrystFEL (.cxi), as NeXus, Parquet or Zarr.
+
+    Parameters
+    ----------
+    files
+        A master file, several files of frames, or with --live also a folder.
+    geometry
+        A PONI file, or a .geom file of CrystFEL.
+    out
+        A name that ends in .cxi, .h5, .nxs, .parquet or .zarr.
+    dataset
+        The dataset of the frames, where the file does not tell it.
+    min_peaks
+        A frame of at least so many peaks is a hit.
+    cutoff_peak
+        A peak stands out by so many deviations of the background.
+    patch_size
+        Side of the square around a peak, in pixels.
+    connected
+        Least pixels of it that stand out.
+    bins
+        Radial bins of the background.
+    unit
+        Of the radius.
+    error_model
+        Of the background: poisson, azimuthal, hybrid or count.
+    noise
+        Of the detector, in counts.
+    dummy
+        Value of invalid pixels, where the frames do not tell it.
+    polarization
+        Polarization factor of the beam to correct for.
+    solid_angle
+        Correct for the solid angle of a pixel.
+    gaps
+        Masked pixels beside a peak: fill them from the peak, ignore them as published, or void the peak.
+    block
+        Most frames that are searched together.
+    live
+        Wait for frames that are still arriving until none has come for so many seconds.
+    plot
+        Write a picture of the peaks, the hits and the sweep of the threshold beside the file.
+    resume
+        Go on with what an interrupted run left (--resume), or begin anew (--no-resume).
+    scheduler
+        threads, local:N or tcp://host:port.
+    quiet
+        No progress bar.
+    as_json
+        Print JSON instead of text.
+    """
+    from mrczdask.diffraction.live import PeakWatch
+    from mrczdask.execution.schedulers import use_scheduler
+
+    source: Any = files[0] if len(files) == 1 else list(files)
+    detector = _detector(geometry, source, live)
+    part = f"{out}{_PART}"
+    if not resume and os.path.isdir(part):
+        shutil.rmtree(part)
+    options = {
+        "cutoff_peak": cutoff_peak,
+        "patch_size": patch_size,
+        "connected": connected,
+        "bins": bins,
+        "unit": unit,
+        "error_model": error_model,
+        "noise": noise,
+        "dummy": _dummy(source, dataset) if dummy is None else dummy,
+        "polarization": polarization,
+        "solid_angle": solid_angle,
+        "gaps": gaps,
+    }
+    with use_scheduler(scheduler):
+        watch = PeakWatch(
+            source,
+            detector,
+            part,
+            min_peaks=min_peaks,
+            block=block,
+            dataset=dataset,
+            settle_s=0.0 if live is None else 0.5,
+            **options,
+        )
+        with _bar(quiet, min_peaks) as show:
+            for state in watch.update() if live is None else watch.follow(idle_s=live):
+                show(state)
+        table = _finish(watch, out, source, detector, min_peaks)
+    shutil.rmtree(part)
+    picture = _plot(out, source, dataset, table) if plot else None
+    return _show(out, table, picture, as_json)
+
+
+def _detector(name: str, source: Any, live: float | None) -> Geometry:
+    from mrczdask.io.geometry import Geometry
+
+    if name.endswith(".geom"):
+        return Geometry.from_geom(name)
+    if live is not None:
+        return Geometry.from_poni(name)
+    from mrczdask.io.frames import open_frames
+
+    frames = open_frames(source, chunks=None)
+    mask = frames.coords["mask"].values if "mask" in frames.coords else None
+    return Geometry.from_poni(name, shape=frames.shape[-2:], mask=mask)
+
+
+def _dummy(source: Any, dataset: str | None) -> float | None:
+    from mrczdask.io.frames import open_frames
+
+    if isinstance(source, str) and (
+        (os.path.isdir(source) and not source.endswith(".zarr")) or not os.path.exists(source)
+    ):
+        return None
+    found = open_frames(source, dataset=dataset, chunks=None).attrs.get("dummy")
+    return None if found is None else float(found)
+
+
+def _finish(watch: PeakWatch, out: str, source: Any, detector: Geometry, min_peaks: int) -> Any:
+    """Write the peaks under their final name, frames linked where they can be; the hit table."""
+    from mrczdask.diffraction.veto import veto
+    from mrczdask.errors import MrczdaskError
+    from mrczdask.io.frames import HDF5_SUFFIXES
+    from mrczdask.io.peak_writer import write_peaks
+
+    if not watch.state.shots:
+        raise MrczdaskError(f"{source}: there are no frames")
+    files = [source] if isinstance(source, str) else source
+    linked = source if all(file.lower().endswith(HDF5_SUFFIXES) for file in files) else None
+    is_cxi = out.endswith(".cxi")
+    found = watch.peaks()
+    write_peaks(found, out, frames=linked if is_cxi else None, geometry=detector if is_cxi else None)
+    return veto(found, min_peaks=min_peaks).assign(peaks=watch.peaks().compute()["n_peaks"].sum())
+
+
+@contextmanager
+def _bar(quiet: bool, min_peaks: int) -> Iterator[Any]:
+    """Frames done and the hit rate so far, on standard error."""
+    if quiet:
+        yield lambda state: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task("waiting for frames", total=None)
+
+        def show(state: HitRate) -> None:
+            text = f"{state.shots} frames, {state.hits} hits of {min_peaks} peaks or more: {100 * state.rate:.1f} %"
+            bar.update(task, description=text)
+
+        yield show
+
+
+def _plot(out: str, source: Any, dataset: str | None, table: Any) -> str:
+    from mrczdask.io.frames import open_frames
+    from mrczdask.io.peak_file import open_peaks
+    from mrczdask.plotting.peaks import plot_run
+
+    best = int(table.n_peaks.values.argmax())
+    frame = open_frames(source, dataset=dataset).isel(shot=best).compute()
+    found = open_peaks(out).isel(best).compute()
+    picture = f"{os.path.splitext(out)[0]}.png"
+    plot_run(frame, found, table).savefig(picture, dpi=110)
+    return picture
+
+
+def _show(out: str, table: Any, picture: str | None, as_json: bool) -> int:
+    rate, low, high = (float(table[name]) for name in ("hit_rate", "hit_rate_low", "hit_rate_high"))
+    hits = int(table.hit.sum())
+    about = {"file": out, "frames": table.sizes["shot"], "peaks": int(table.peaks), "hits": hits, "hit_rate": rate}
+    if as_json:
+        more = {"hit_rate_interval": [low, high], "min_peaks": table.attrs["min_peaks"], "picture": picture}
+        print_json(about | more | {"n_peaks": table.n_peaks.values})
+        return OK
+    print(f"{out}: {about['peaks']} peaks in {about['frames']} frames")
+    interval = f"({100 * low:.1f} to {100 * high:.1f})"
+    print(f"{hits} hits of {table.attrs['min_peaks']} peaks or more: {100 * rate:.1f} % {interval}")
+    if picture:
+        print(picture)
+    return OK

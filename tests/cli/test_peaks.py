@@ -1,0 +1,84 @@
+"""The command peaks as a person runs it, interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import mrczdask as md
+from mrczdask.cli import main
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("hdf5plugin")
+
+SHAPE = (64, 64)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> list[str]:
+    frames = np.full((6, *SHAPE), 3, np.uint16)
+    for k in range(6):
+        for spot in range(k % 4):
+            frames[k, 10 + 10 * spot : 12 + 10 * spot, 20:22] = 500
+    geometry = md.Geometry.flat(SHAPE, distance_m=0.1, pixel_size_m=75e-6, wavelength_m=1e-10)
+    md.write_frames(xr.DataArray(frames, dims=("shot", "y", "x")), tmp_path / "run_master.h5", geometry=geometry)
+    (tmp_path / "det.poni").write_text(
+        'poni_version: 2\nDetector: Detector\nDetector_config: {"pixel1": 7.5e-05, "pixel2": 7.5e-05, '
+        '"max_shape": [64, 64], "orientation": 3}\nDistance: 0.1\nPoni1: 0.0024\nPoni2: 0.0024\nRot1: 0\nRot2: 0\n'
+        "Rot3: 0\nWavelength: 1e-10\n"
+    )
+    names = [str(tmp_path / name) for name in ("run_master.h5", "det.poni", "run.cxi")]
+    return ["peaks", names[0], "-p", names[1], "-o", names[2], "--min-peaks", "2", "--bins", "16"]
+
+
+def test_peaks_hits_and_a_picture(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("pyFAI")
+    pytest.importorskip("matplotlib")
+    assert main([*run, "--plot", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["n_peaks"] == [0, 1, 2, 3, 0, 1]
+    assert (said["frames"], said["hits"], said["peaks"]) == (6, 2, 7)
+    assert said["hit_rate"] == pytest.approx(1 / 3)
+    assert {p.name for p in tmp_path.iterdir()} >= {"run.cxi", "run.geom", "run.png"}
+    assert not list(tmp_path.glob("*.part.zarr"))
+    with h5py.File(tmp_path / "run.cxi") as file:
+        assert file["entry_1/data_1/data"].shape == (6, *SHAPE)
+    assert main([*run, "--quiet", "--scheduler", "threads"]) == 0
+    assert "2 hits of 2 peaks or more: 33.3 %" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_is_gone_on_with(run: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    pytest.importorskip("pyFAI")
+    from mrczdask.io.peak_store import PeakStore
+
+    append, sizes = PeakStore.append, []
+
+    def interrupted(self: PeakStore, block: xr.Dataset) -> None:
+        if len(sizes) == 2:
+            raise KeyboardInterrupt
+        sizes.append(block.sizes["shot"])
+        append(self, block)
+
+    monkeypatch.setattr(PeakStore, "append", interrupted)
+    assert main([*run, "--block", "2", "--quiet"]) == 1
+    assert not (tmp_path / "run.cxi").exists()
+    monkeypatch.setattr(
+        PeakStore, "append", lambda self, block: (sizes.append(block.sizes["shot"]), append(self, block))
+    )
+    assert main([*run, "--block", "2", "--quiet", "--cutoff-peak", "6"]) == 1
+    assert "begun with other parameters" in capsys.readouterr().err
+    assert main([*run, "--block", "2", "--quiet", "--json"]) == 0
+    assert sizes == [2, 2, 2]
+    assert json.loads(capsys.readouterr().out)["n_peaks"] == [0, 1, 2, 3, 0, 1]
+
+
+def test_frames_that_are_not_there_fail_in_a_line(run: list[str], capsys: Any) -> None:
+    pytest.importorskip("pyFAI")
+    assert main([run[0], "missing.h5", *run[2:], "--quiet"]) == 1
+    assert "missing.h5" in capsys.readouterr().err
+    assert main(["peaks"]) == 2
