@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from demo_steps import blind_gain, counting_codecs, formats, normalisation, outliers, sparse_diffraction
+from demo_steps import blind_gain, counting_codecs, formats, normalisation, outliers, peaks, sparse_diffraction
 
 STEPS = (
     ("Open, convert and prove equal: MRC, MRCZ, Zarr", formats.run),
@@ -21,6 +21,7 @@ STEPS = (
     ("Estimate the gain from the movies alone", blind_gain.run),
     ("Two codecs for counting detectors, in Zarr", counting_codecs.run),
     ("Keep the Bragg peaks of diffraction frames, and make frames again", sparse_diffraction.run),
+    ("Find Bragg peaks, tell hits from blanks, write them for CrystFEL", peaks.run),
 )
 
 
