@@ -55,6 +55,7 @@ _MODULE_OF = {
     "sparsify": "mrczdask.diffraction.sparsify",
     "densify": "mrczdask.diffraction.densify",
     "compare_background": "mrczdask.diffraction.fidelity",
+    "false_picks": "mrczdask.diffraction.false_picks",
     "find_bad_pixels": "mrczdask.diffraction.bad_pixels",
     "find_peaks": "mrczdask.diffraction.peaks",
     "ice_rings": "mrczdask.diffraction.peaks",

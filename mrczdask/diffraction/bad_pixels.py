@@ -87,7 +87,7 @@ def find_bad_pixels(
 
     References
     ----------
-    Kieffer et al., J. Appl. Cryst. 58 (2025), section 2: pixels far from the mean of their ring are outliers.
+    Kieffer et al., J. Appl. Cryst. 58 (2025): pixels far from the mean of their ring are outliers.
 
     Examples
     --------

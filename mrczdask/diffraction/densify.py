@@ -72,7 +72,7 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
 
     References
     ----------
-    Kieffer et al., J. Appl. Cryst. 58 (2025), section 3; the Gaussian of its programs, clamped at 0, is biased below 2
+    Kieffer et al., J. Appl. Cryst. 58 (2025); the Gaussian of its programs, clamped at 0, is biased below 2
     counts, counts are not.
 
     Examples

@@ -101,7 +101,7 @@ def loss_budget(
 
     References
     ----------
-    Kieffer et al., J. Appl. Cryst. 58 (2025), section 3: fractions of 16, 2.3 and 0.13 % at 1, 2 and 3 deviations.
+    Kieffer et al., J. Appl. Cryst. 58 (2025): fractions of 16, 2.3 and 0.13 % at 1, 2 and 3 deviations.
 
     Examples
     --------

@@ -83,7 +83,7 @@ def sparsify(
 
     References
     ----------
-    Kieffer et al., J. Appl. Cryst. 58 (2025), section 3, equation 7.
+    Kieffer et al., J. Appl. Cryst. 58 (2025): signal separation.
 
     Examples
     --------
