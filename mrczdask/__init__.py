@@ -65,6 +65,7 @@ _MODULE_OF = {
     "write_peaks": "mrczdask.io.peak_writer",
     "open_peaks": "mrczdask.io.peak_file",
     "link_hits": "mrczdask.io.frame_links",
+    "center_frames": "mrczdask.diffraction.center",
     "loss_budget": "mrczdask.diffraction.loss",
     "pick_cutoff": "mrczdask.diffraction.loss",
     "sparse_sum": "mrczdask.diffraction.sparse_images",
