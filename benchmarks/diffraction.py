@@ -51,7 +51,7 @@ def _speed(folder: Path, n_frames: int, repeats: int) -> Table:
         ["task", "program", "ms a frame", "times faster", "asked"],
         f"uint32, 800 bins, Poisson errors, polarization {POLARIZATION} and solid angle, picked at {CUTOFF:g} sd. "
         "Geometry and graph are made before, as pyFAI's are. "
-        "Programs include their start: 2.5 s of mrczdask's, most of it imports and the maps of pyFAI. "
+        "Programs include their start: about 3 s of mrczdask's, most of it imports and the maps of pyFAI. "
         "Medians of interleaved rounds; the ratio is that of mrczdask to the row's program.",
     )
     given: dict[str, Any] = {"unit": "r_m", "dummy": DUMMY, "polarization": POLARIZATION, "solid_angle": True}

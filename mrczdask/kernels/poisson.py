@@ -240,12 +240,12 @@ def _add(
 ) -> None:
     for k in range(extra.size):
         y, x = ys[k], xs[k]
-        base = count_at(np.float64(mean[y - y0, x - x0]), first, frame, y, x)
-        out[y - y0, x - x0] = min(base + count_at(np.float64(extra[k]), second, frame, y, x), limit)
+        base = _count_at(np.float64(mean[y - y0, x - x0]), first, frame, y, x)
+        out[y - y0, x - x0] = min(base + _count_at(np.float64(extra[k]), second, frame, y, x), limit)
 
 
 @njit(nogil=True, cache=True)
-def count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> Any:
+def _count_at(mean: float, key: np.uint64, frame: int, y: int, x: int) -> Any:
     """The count of one pixel: what the kernels of whole images give there."""
     k0, k1 = np.uint32(key), np.uint32(key >> _HALF)
     w = block(np.uint32(x // LANES), np.uint32(y), np.uint32(frame), np.uint32(_DRAW_FIRST), k0, k1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -49,6 +50,25 @@ def test_chunks_and_selections_change_no_pixel(no_compute: None) -> None:
         assert (unlike.values != one.values).mean() > 0.5
         assert (one.values[:, 5] == 9).all()
     assert one.dtype == np.uint16
+
+
+def test_fabio_mode_is_what_fabio_draws(tmp_path: Path) -> None:
+    """The same pixels are dummy, the same are stored, and mean and deviation of the rest agree, bias and all."""
+    fabio = pytest.importorskip("fabio")
+    frames = np.random.default_rng(7).poisson(0.5, (1, 300, 310)).astype(np.int32)
+    mask = np.zeros((300, 310), bool)
+    mask[50:55] = True
+    geometry = md.Geometry.flat((300, 310), distance_m=0.1, pixel_size_m=1e-4, mask=mask)
+    sparse = md.sparsify(frames, geometry, bins=20, unit="r_m", dummy=-1)
+    written = md.write_sparse(sparse, tmp_path / "sparse.h5", geometry=geometry)
+    image = fabio.open(str(tmp_path / "sparse.h5"))
+    image.noisy = 1.0
+    theirs, ours = image._generate_data(0), md.densify(written, background="fabio", seed=3)[0].values
+    np.testing.assert_array_equal(ours == -1, theirs == -1)
+    good = ours != -1
+    assert ours[good].mean() == pytest.approx(theirs[good].mean(), rel=0.02)
+    assert ours[good].std() == pytest.approx(theirs[good].std(), rel=0.02)
+    assert ours[good].mean() > 1.05 * frames[0][good].mean()
 
 
 def test_bad_input_is_named() -> None:
