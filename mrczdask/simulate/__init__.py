@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mrczdask.simulate.defects import Defects
+from mrczdask.simulate.diffraction import SimulatedStills, stills
 from mrczdask.simulate.electrons import ElectronFrames, electron_frames
 from mrczdask.simulate.entropy import poisson_entropy, readout_entropy
 from mrczdask.simulate.flat import poisson
@@ -24,6 +25,7 @@ __all__ = [
     "Readout",
     "SimulatedMovie",
     "SimulatedSession",
+    "SimulatedStills",
     "Specimen",
     "StemScan",
     "cramer_rao_bound",
@@ -37,4 +39,5 @@ __all__ = [
     "readout_entropy",
     "session",
     "stem",
+    "stills",
 ]

@@ -32,6 +32,7 @@ class ElectronFrames:
     raw: xr.DataArray
     """Lazy (frame, y, x) float32."""
     scene: _Scene
+    """What the frames are computed from."""
 
     def truth(self, frame: int) -> NDArray[np.float64]:
         """(n, 2) y and x of the electrons of a frame, in pixels; an integer is the centre of one."""
