@@ -56,6 +56,8 @@ class ResumeError(MrczdaskError, RuntimeError):
 class StoreError(MrczdaskError, OSError):
     """A store did not answer after bounded retries."""
 
+    gave_up = False
+
 
 class MissingExtraError(MrczdaskError, ImportError):
     """An optional dependency is not installed; the message names the extra."""

@@ -28,6 +28,7 @@ _COMMANDS: Final = (
     ("info", "mrczdask.cli.files:info", "Show shape, header and compression of movies."),
     ("validate", "mrczdask.cli.files:validate", "Check files for every known fault of their writers."),
     ("convert", "mrczdask.cli.files:convert", "Convert a movie between MRC, MRCZ, Zarr and TIFF."),
+    ("virtualize", "mrczdask.cli.files:virtualize", "One Zarr array of many files, no pixel copied."),
     ("index", "mrczdask.cli.files:index", "Add the frame index to MRCZ files."),
     ("correct", "mrczdask.cli.correct:correct", "Correct a session by gain, outlier pixels and KOMA."),
     ("gain", "mrczdask.cli.gain:app", "Estimate, check, follow and orient gain references."),

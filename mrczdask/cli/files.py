@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -89,8 +89,8 @@ def _range(coord: Any) -> str:
     return f"{values[0]} .. {values[-1]} {coord.attrs.get('units', '')}".rstrip()
 
 
-def validate(*files: str, as_json: AsJson = False, headers_only: bool = False) -> int:
-    """Check files for every known fault of MRC and MRCZ writers; exit status 1 where there is an error.
+def validate(*files: str, as_json: AsJson = False, headers_only: bool = False, quiet: Quiet = False) -> int:
+    """Check files for every known fault of their writers, archives for lost shards; exit status 1 on an error.
 
     Parameters
     ----------
@@ -100,11 +100,14 @@ def validate(*files: str, as_json: AsJson = False, headers_only: bool = False) -
         Print a JSON list instead of text.
     headers_only
         Do not unpack the pixels.
+    quiet
+        No progress bar.
     """
     from mrczdask.io.session import expand_urls
     from mrczdask.io.validate import validate as validate_file
 
-    reports = [validate_file(url, pixels=not headers_only) for url in expand_urls(files)]
+    progress = True if sys.stderr.isatty() and not quiet else None
+    reports = [validate_file(url, pixels=not headers_only, progress=progress) for url in expand_urls(files)]
     if as_json:
         print_json([report.to_dict() for report in reports])
     else:
@@ -189,13 +192,52 @@ def disk_size(path: str) -> int:
     return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
 
 
-def index(*files: str, sidecar: Annotated[bool, Parameter(negative="")] = False, as_json: AsJson = False) -> int:
+def virtualize(
+    *files: str,
+    to: str,
+    order: Literal["time", "name", "given"] = "time",
+    as_json: AsJson = False,
+) -> int:
+    """Make one Zarr array (movie, frame, y, x) of MRC, MRCZ or HDF5 files; no pixel is copied.
+
+    Parameters
+    ----------
+    files
+        Files or patterns.
+    to
+        What to write: .json or .parquet (references of kerchunk), .icechunk.
+    order
+        Of the movies: time of acquisition, name, or as given.
+    as_json
+        Print what was written as JSON.
+    """
+    from mrczdask.io.virtual import virtualize as virtualize_files
+
+    images = virtualize_files(list(files), to, order=order)[schema.IMAGES]
+    size = disk_size(to)
+    about = {"file": to, "shape": list(images.shape), "dtype": images.dtype.name, "bytes": size}
+    if as_json:
+        print_json(about | {"pixels_bytes": images.nbytes})
+    else:
+        shape = " x ".join(map(str, images.shape))
+        print(f"{to}: {shape} {images.dtype}, {megabytes(images.nbytes)} of pixels by {megabytes(size)} of references")
+    return OK
+
+
+def index(
+    *files: str,
+    footer: Annotated[bool, Parameter(negative="")] = False,
+    sidecar: Annotated[bool, Parameter(negative="")] = False,
+    as_json: AsJson = False,
+) -> int:
     """Add the frame index to MRCZ files: the Zarr v3 shard footer, or a sidecar beside each.
 
     Parameters
     ----------
     files
         Files or patterns.
+    footer
+        Write the index behind the last frame, in place (the default): the file is then a valid Zarr v3 shard too.
     sidecar
         Write FILE.index.json and leave the file as it is.
     as_json
@@ -204,6 +246,8 @@ def index(*files: str, sidecar: Annotated[bool, Parameter(negative="")] = False,
     from mrczdask.io.index import frame_index, write_index
     from mrczdask.io.session import expand_urls
 
+    if footer and sidecar:
+        raise ValueError("--footer and --sidecar exclude each other: choose one")
     done = []
     for url in expand_urls(files):
         written = write_index(url, sidecar=sidecar)

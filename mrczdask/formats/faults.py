@@ -264,6 +264,36 @@ FAULTS: Final[Mapping[str, Fault]] = {
     ),
     "statistics-wrong": Fault("warning", "the statistics are {said}, the pixels have {actual}", REWRITE),
     "not-finite": Fault("warning", "{n} pixels of {frames} frames are NaN or infinite", "mask them before you average"),
+    # archives
+    "archive-metadata": Fault("error", "the metadata of the archive are corrupt: {problem}", _FROM_SOURCE),
+    "shard-lost": Fault(
+        "error",
+        "{n} of {total} shards of {array} were written and are missing: {listed}",
+        "write_archive(..., resume=True) writes them again",
+    ),
+    "shard-unwritten": Fault(
+        "error",
+        "{n} of {total} shards of {array} are not written: {listed}",
+        "write_archive(..., resume=True) goes on",
+        "a writer that was interrupted, or still writes",
+    ),
+    "shard-half-written": Fault(
+        "warning",
+        "{n} of {total} shards of {array} are there and not marked as whole: {listed}",
+        "write_archive(..., resume=True) writes them again",
+        "a writer that was interrupted, or still writes",
+    ),
+    "shard-corrupt": Fault(
+        "error",
+        "{array}: the shard {shard}: {problem}",
+        "delete the shard; write_archive(..., resume=True) writes it again",
+    ),
+    "shards-absent": Fault(
+        "note", "{n} of {total} shards of {array} are not stored: they read as {fill}", NOTHING, "writers of Zarr"
+    ),
+    "partial-files": Fault(
+        "note", "{n} files of {array} were left by a killed writer", "write_archive(..., resume=True) removes them"
+    ),
     # readers that trip over sound files
     "rosettasciio-sign": Fault(
         "note", "negative pixels in mode 0: RosettaSciIO reads them as uint8", NOTHING, "RosettaSciIO as reader"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -21,6 +22,7 @@ from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.backend import MovieArray, movie_array
 from mrczdask.io.source import without_secrets
 from mrczdask.io.stores import ArchiveStore, Place, open_store
+from mrczdask.io.virtual import SUFFIXES, open_virtual
 
 T = TypeVar("T", xr.DataArray, xr.Dataset, xr.DataTree)
 
@@ -174,16 +176,23 @@ def _reopened(obj: Any, url: Place, groups: Sequence[str], options: Mapping[str,
 
 
 def open_archive(
-    url: Place, group: str | None = None, *, storage_options: Mapping[str, Any] | None = None
+    url: Place,
+    group: str | None = None,
+    *,
+    allow: Sequence[str] = (),
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataTree | xr.Dataset:
     """Open a Zarr archive lazily.
 
     Parameters
     ----------
     url : str, path or Zarr store
-        A local folder, an object store, or any store of Zarr.
+        A local folder, an object store, any store of Zarr, or what `virtualize` wrote (.json, .parquet, .icechunk).
     group : str, optional
         One group of it.
+    allow : list of str, optional
+        Folders and urls, besides the folder of the references, in which references may lie that are read. Others are
+        refused: a file of references from elsewhere cannot make you read what you did not name.
     storage_options : mapping, optional
         For the fsspec file system.
 
@@ -210,6 +219,8 @@ def open_archive(
     >>> md.open_archive("movies.zarr")["movies"]["images"].shape
     (4, 32, 32)
     """
+    if isinstance(url, str | os.PathLike) and os.fspath(url).rstrip("/").lower().endswith(SUFFIXES):
+        return open_virtual(os.fspath(url), allow=allow, storage_options=storage_options)
     store = open_store(url, storage_options, read_only=True)
     if group is not None:
         return _open_group(store, group)

@@ -161,7 +161,7 @@ def write_index(url: str | os.PathLike[str], *, sidecar: bool = False) -> str:
     Raises
     ------
     MrcFormatError
-        The file is damaged, or is no MRCZ file.
+        The file is damaged, is no MRCZ file, or is still written.
     """
     url = os.fspath(url)
     if is_wrapped(url):
@@ -182,6 +182,9 @@ def write_index(url: str | os.PathLike[str], *, sidecar: bool = False) -> str:
         replace_file(path + SIDECAR_SUFFIX, pack_sidecar(table, fingerprint))
         return path + SIDECAR_SUFFIX
     with open(path, "r+b") as file:
+        now = os.fstat(file.fileno())
+        if {"size": now.st_size, "mtime_ns": now.st_mtime_ns} != fingerprint:
+            raise MrcFormatError("the file changed while it was indexed: index it when it is whole", url=url)
         file.truncate(table.end)
         file.seek(table.end)
         file.write(pack_footer(table))

@@ -27,7 +27,7 @@ _SECRET: Final = re.compile(
     r"[\"']?\s*[=:]\s*[\"']?)[^&\s'\",;}]+"
 )
 """What stands in front of a password, token or signature in urls and in the messages of clients."""
-_FINAL_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
+_FINAL_ERRORS: Final = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotImplementedError)
 
 _WRAPPERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _PIECE: Final = 1 << 20
@@ -201,7 +201,7 @@ def retry(call: Callable[[], T], url: str) -> T:
 
 def fails_in_passing(error: Exception) -> bool:
     """Whether the network or the store failed, and may not the next time."""
-    if isinstance(error, _FINAL_ERRORS):
+    if isinstance(error, _FINAL_ERRORS) or getattr(error, "gave_up", False):
         return False
     return isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _CLIENTS
 
@@ -209,7 +209,9 @@ def fails_in_passing(error: Exception) -> bool:
 def gave_up(error: Exception, url: str) -> StoreError:
     """The error after the last try, in one line and without the secrets a url or a client's message may hold."""
     said = " ".join(str(error).split())
-    return StoreError(without_secrets(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {said}"))
+    final = StoreError(without_secrets(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {said}"))
+    final.gave_up = True  # tried often enough: not to be tried again by who called
+    return final
 
 
 def pause_s(attempt: int) -> float:

@@ -14,7 +14,7 @@ from zarr.core.sync import sync
 from zarr.registry import register_codec
 from zarr.storage import FsspecStore, LocalStore
 
-from mrczdask.codecs import B3D, PixelHistogram
+from mrczdask.codecs import B3D, BloscFrame, PixelHistogram
 from mrczdask.errors import MrcFormatError, StoreError
 from mrczdask.io.journal import StoreJournal
 from mrczdask.io.source import TRIES, fails_in_passing, gave_up, is_remote, local_path, pause_s
@@ -27,7 +27,7 @@ PLAN: Final = "plan.json"
 VERB: Final = "write_archive"
 _CHUNKS: Final = "/c/"
 
-for _codec in (PixelHistogram, B3D):  # also where the package runs from its sources, without entry points
+for _codec in (PixelHistogram, B3D, BloscFrame):  # also where the package runs from its sources: no entry points
     register_codec(_codec.codec_name, _codec)
 
 Place = str | os.PathLike[str] | Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from mrczdask.io.index import read_sidecar
 from mrczdask.io.mrc_file import MAX_EXTENDED_READ
 from mrczdask.io.mrc_reader import MrcReader
 from mrczdask.io.pixel_scan import scan_pixels
-from mrczdask.io.source import Source, open_source, unwrapped_name
+from mrczdask.io.source import Source, is_remote, local_path, open_source, unwrapped_name
 
 _BATCH: Final = 1024
 _MAX_TRAILING: Final = 64 << 20
@@ -95,17 +95,18 @@ def validate(
     progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ValidationReport:
-    """Check an MRC or MRCZ file for the known faults of MRC and MRCZ writers.
+    """Check an MRC or MRCZ file for the known faults of its writers, or a Zarr archive for lost and damaged shards.
 
     A damaged file makes findings, not exceptions. Frames are read a few at a time, whatever the size of the file.
 
     Parameters
     ----------
     url : str or path
-        A file, local or at any url fsspec knows.
+        A file or a .zarr archive, local or at any url fsspec knows.
     pixels : bool
-        Read every frame: damaged chunks, wrong statistics, values that are not finite and traces of appends are found
-        only so. False looks at the headers, of the file and of its chunks.
+        Read every frame, and check the checksum of every chunk of an archive: damaged chunks, wrong statistics, values
+        that are not finite and traces of appends are found only so. False looks at the headers, of the file and of its
+        chunks, or at the indexes of the shards.
     progress : None, True or callable
         True shows a bar; a callable gets (done, total, label).
     storage_options : mapping, optional
@@ -137,6 +138,11 @@ def validate(
     ('truncated', 2, 2)
     """
     name = os.fspath(url)
+    if is_archive(name):
+        from mrczdask.io.archive_check import check_archive
+
+        found, images = check_archive(name, pixels=pixels, progress=progress, storage_options=storage_options)
+        return ValidationReport(name, _ranked(found), images, pixels)
     check = _Check(name, storage_options)
     try:
         with open_source(name, storage_options) as source:
@@ -145,8 +151,18 @@ def validate(
         check.add(find("not-mrc", byte=error.byte, problem=error.problem))
     if pixels:
         check.pixels(progress)
-    ranked = sorted(check.findings, key=lambda finding: _SEVERITIES.index(finding.severity))
-    return ValidationReport(name, tuple(ranked), len(check.table), pixels)
+    return ValidationReport(name, _ranked(check.findings), len(check.table), pixels)
+
+
+def is_archive(url: str) -> bool:
+    """Whether a url names a Zarr archive."""
+    return url.rstrip("/").lower().endswith(".zarr") or (
+        not is_remote(url) and os.path.exists(os.path.join(local_path(url), "zarr.json"))
+    )
+
+
+def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity)))
 
 
 _NO_FRAMES: Final = FrameTable(np.zeros(0, np.uint64), np.zeros(0, np.uint64))

@@ -28,8 +28,6 @@ from mrczdask.io import source, stores
 from mrczdask.io.archive_codecs import codecs_of, inner_chunk
 from tests.mrc_bytes import counts
 
-CREATED = "created"
-
 
 @pytest.fixture
 def session(tmp_path: Path) -> xr.Dataset:
@@ -58,7 +56,8 @@ def test_a_session_goes_to_its_group_with_its_labels(session: xr.Dataset, tmp_pa
 
 
 def test_a_tree_is_written_group_by_group(session: xr.Dataset, tmp_path: Path) -> None:
-    sums, mask = md.sum_frames(session.images).to_dataset(name="images"), xr.DataArray(np.eye(30, dtype=bool), dims=("y", "x"), name="mask")
+    sums = md.sum_frames(session.images).to_dataset(name="images")
+    mask = xr.DataArray(np.eye(30, dtype=bool), dims=("y", "x"), name="mask")
     tree = xr.DataTree.from_dict({"movies": session, "derived/sums": sums, "reference": mask.to_dataset()})
     stored = md.write_archive(tree, tmp_path / "s.zarr")
     assert {node.path for node in stored.subtree} == {"/", "/movies", "/derived", "/derived/sums", "/reference"}

@@ -1,0 +1,405 @@
+"""References of kerchunk, as JSON and parquet: written from a table of chunks, read as a store that stays inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import numpy as np
+import xarray as xr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+
+from mrczdask import schema
+from mrczdask.errors import MrcFormatError, StoreError
+from mrczdask.formats.blosc_frame import MAX_FRAME_BYTES
+from mrczdask.io.hdf5_chunks import GZIP, SHUFFLE, ZSTD_FILTER
+from mrczdask.io.source import is_remote, local_path, open_source, without_secrets
+from mrczdask.io.virtual_table import VirtualTable
+from mrczdask.io.write import replace_file
+
+RECORD_SIZE: Final = 10_000
+"""References of one parquet file."""
+MAX_METADATA_BYTES: Final = 1 << 30
+MAX_INLINE_BYTES: Final = 64 << 20
+SAFE_CODECS: Final = frozenset(
+    {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta", "fletcher32", "vlen-utf8"}
+    | {"mrczdask.blosc_frame", "mrczdask.pixel_histogram", "mrczdask.b3d"}
+)
+"""Codecs that make pixels of bytes and nothing else: `pickle` and the like run what a file says."""
+_META: Final = (".zarray", ".zattrs", ".zgroup")
+
+
+def metadata(table: VirtualTable) -> dict[str, Any]:
+    """The documents of Zarr v2 and the labels by key. `fill_value` is null: with 0 a count of 0 becomes NaN."""
+    names = [str(dim) for dim in schema.SESSION_DIMS]
+    docs: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": {}}
+    beside = " ".join(str(name) for name in table.coords.coords if name not in table.coords.dims)
+    attrs = {**table.attrs, **({"coordinates": beside} if beside else {})}
+    docs |= _array(schema.IMAGES, table.shape, table.chunk, table.stored, names, attrs, codecs_v2(table))
+    for name, coord in table.coords.variables.items():
+        encoded = xr.conventions.encode_cf_variable(coord, name=str(name))
+        values = encoded.values
+        values = values.astype(str) if values.dtype.kind in "OT" else values
+        dims = [str(dim) for dim in encoded.dims]
+        docs |= _array(str(name), values.shape, values.shape, values.dtype, dims, encoded.attrs, {})
+        if values.dtype.kind == "U":
+            values = np.array([without_secrets(str(v)) for v in values.ravel()], values.dtype).reshape(values.shape)
+        key = ".".join("0" * max(values.ndim, 1))
+        docs[f"{name}/{key}"] = "base64:" + base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+    return docs
+
+
+def _array(
+    name: str, shape: Sequence[int], chunks: Sequence[int], dtype: Any, dims: Any, attrs: Mapping[str, Any], packed: Any
+) -> dict[str, Any]:
+    plain = {k: _plain(v) for k, v in attrs.items()}
+    described = {"zarr_format": 2, "shape": list(shape), "chunks": [max(n, 1) for n in chunks], "dtype": dtype.str}
+    described |= {"compressor": None, "fill_value": None, "order": "C", "filters": None, **packed}
+    return {f"{name}/.zarray": described, f"{name}/.zattrs": {"_ARRAY_DIMENSIONS": list(dims), **plain}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, str):
+        return without_secrets(value)
+    return value if isinstance(value, int | float | list | dict | None) else str(value)
+
+
+def codecs_v2(table: VirtualTable) -> dict[str, Any]:
+    """Compressor and filters of a `.zarray`."""
+    if table.codecs.kind == "blosc":
+        return {"compressor": {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 2, "blocksize": 0}}
+    if table.codecs.kind == "blosc_frame":
+        return {"compressor": {"id": "mrczdask.blosc_frame", "nbytes": table.chunk_bytes}}
+    names = {SHUFFLE: "shuffle", GZIP: "zlib", ZSTD_FILTER: "zstd"}
+    made = [
+        {"id": names[number], **({"elementsize": parameter} if number == SHUFFLE else {})}
+        for number, parameter in table.codecs.filters
+    ]
+    return {"filters": made or None}
+
+
+def write_json(table: VirtualTable, path: str) -> None:
+    """Write references as one JSON file, which replaces an old one when it is whole."""
+    docs = metadata(table)
+    refs = {key: doc if isinstance(doc, str) else json.dumps(doc) for key, doc in docs.items()}
+    for place in np.ndindex(table.offsets.shape):
+        key = ".".join(map(str, place))
+        refs[f"{schema.IMAGES}/{key}"] = [
+            table.urls[place[0]],
+            int(table.offsets[place]),
+            int(table.lengths[place]),
+        ]
+    replace_file(path, json.dumps({"version": 1, "refs": refs}).encode())
+
+
+def write_parquet(table: VirtualTable, path: str) -> None:
+    """Write references as a folder of parquet files in the layout of kerchunk."""
+    import fastparquet
+    import pandas as pd
+
+    folder = os.path.join(path, schema.IMAGES)
+    os.makedirs(folder, exist_ok=True)
+    docs = metadata(table)
+    inline = {key: doc for key, doc in docs.items() if isinstance(doc, str)}
+    kept = {key: doc for key, doc in docs.items() if key not in inline}
+    offsets, lengths = table.offsets.reshape(-1).astype(np.int64), table.lengths.reshape(-1).astype(np.int64)
+    movie = np.repeat(np.arange(len(table.urls)), offsets.size // len(table.urls))
+
+    def write(where: str, frame: Any) -> None:
+        encoding = {"path": "utf8", "raw": "bytes"}
+        options = {"object_encoding": encoding, "has_nulls": ["path", "raw"], "write_index": False, "stats": False}
+        fastparquet.write(where, frame, compression="ZSTD", **options)
+
+    for number, first in enumerate(range(0, offsets.size, RECORD_SIZE)):
+        part = slice(first, first + RECORD_SIZE)
+        paths = pd.Categorical.from_codes(movie[part], categories=list(table.urls))
+        columns = {"path": paths.astype(object), "offset": offsets[part], "size": lengths[part]}
+        rows = pd.DataFrame({**columns, "raw": np.full(len(paths), None, object)})
+        write(os.path.join(folder, f"refs.{number}.parq"), _padded(rows))
+    for key, text in inline.items():
+        name = key.partition("/")[0]
+        os.makedirs(os.path.join(path, name), exist_ok=True)
+        raw = base64.b64decode(text.removeprefix("base64:"))
+        one = {"path": [None], "offset": [0], "size": [0], "raw": [raw]}
+        write(os.path.join(path, name, "refs.0.parq"), _padded(pd.DataFrame(one)))
+    document = {"metadata": kept, "record_size": RECORD_SIZE}
+    replace_file(os.path.join(path, ".zmetadata"), json.dumps(document).encode())
+
+
+def _padded(rows: Any) -> Any:
+    """Strings as objects: newer pandas has a type of their own for them."""
+    for name in ("path", "raw"):
+        rows[name] = rows[name].astype(object)
+    return rows
+
+
+class References(Protocol):
+    """What a key stands for: inline bytes, or [url, offset, length]."""
+
+    meta: dict[str, Any]
+
+    def find(self, key: str) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
+
+
+class JsonReferences:
+    """References of a JSON file, version 1 of kerchunk, without templates and generated keys."""
+
+    def __init__(self, document: Any, url: str):
+        if not isinstance(document, dict):
+            raise MrcFormatError("this is no file of references", url=url)
+        if document.get("templates") or document.get("gen"):
+            raise MrcFormatError("references by templates are not read: write them out with kerchunk", url=url)
+        refs = document.get("refs", document)
+        if not isinstance(refs, dict) or not all(isinstance(key, str) for key in refs):
+            raise MrcFormatError("this is no file of references", url=url)
+        self._refs = refs
+        self.meta = {key: _document(refs[key], url) for key in refs if key.rsplit("/", 1)[-1] in _META}
+
+    def find(self, key: str) -> Any:
+        return self._refs.get(key)
+
+    def keys(self) -> Iterable[str]:
+        return self._refs
+
+
+def _document(value: Any, url: str) -> Any:
+    try:
+        return json.loads(inline(value)) if isinstance(value, str) else value
+    except ValueError:
+        raise MrcFormatError("the metadata in the references are no JSON", url=url) from None
+
+
+def inline(value: str) -> bytes:
+    """Bytes written into the references."""
+    if value.startswith("base64:"):
+        return base64.b64decode(value.removeprefix("base64:"), validate=True)
+    return value.encode()
+
+
+class ParquetReferences:
+    """References of a folder of parquet files: a file is read when a chunk in it is asked for."""
+
+    def __init__(self, document: Any, url: str, options: Mapping[str, Any] | None):
+        try:
+            self.meta = dict(document["metadata"])
+            self._record = int(document["record_size"])
+        except (KeyError, TypeError, ValueError):
+            raise MrcFormatError("this is no folder of references", url=url) from None
+        self._url, self._options = url.rstrip("/"), options
+        self._rows = lru_cache(maxsize=16)(self._load)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        document = {"metadata": self.meta, "record_size": self._record}
+        return ParquetReferences, (document, self._url, self._options)
+
+    def find(self, key: str) -> Any:
+        name, _, place = key.rpartition("/")
+        described = self.meta.get(f"{name}/.zarray")
+        if described is None or not all(part.isdecimal() for part in place.split(".")):
+            return None
+        grid = [-(-n // c) for n, c in zip(described["shape"], described["chunks"], strict=True)]
+        at = [int(part) for part in place.split(".")] if grid else []
+        if len(at) != len(grid) or any(k >= n for k, n in zip(at, grid, strict=True)):
+            return None
+        number = int(np.ravel_multi_index(at, grid)) if grid else 0
+        rows, row = self._rows(name, number // self._record), number % self._record
+        if row >= len(rows["offset"]):
+            return None
+        raw, path = rows["raw"][row], rows["path"][row]
+        if isinstance(raw, bytes):
+            return raw
+        return [path, int(rows["offset"][row]), int(rows["size"][row])] if isinstance(path, str) else None
+
+    def keys(self) -> Iterable[str]:
+        return self.meta
+
+    def _load(self, name: str, number: int) -> dict[str, Any]:
+        import fastparquet
+
+        url = f"{self._url}/{name}/refs.{number}.parq"
+        with open_source(url, self._options) as source:
+            if source.size > MAX_METADATA_BYTES:
+                raise MrcFormatError(f"{source.size} bytes of references: the file is no part of them", url=url)
+            raw = source.read_at(0, source.size)
+        import io
+
+        frame = fastparquet.ParquetFile(io.BytesIO(raw)).to_pandas()
+        return {column: frame[column].to_numpy() for column in ("path", "offset", "size", "raw")}
+
+
+class ReferenceStore(Store):
+    """A Zarr v2 store over references: reads byte ranges of files below `allow` and nothing else."""
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, references: References, name: str, allow: Sequence[str], options: Mapping[str, Any] | None):
+        super().__init__(read_only=True)
+        self.references, self.name = references, name
+        self.allow, self.options = tuple(map(_folder, allow)), dict(options or {})
+        check_metadata(references.meta, name)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, ReferenceStore) and self.name == other.name)
+
+    __hash__ = None  # type: ignore[assignment]  # as every store of Zarr
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return "mrczdask.ReferenceStore", self.name, json.dumps(self.references.meta, sort_keys=True, default=str)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes a key stands for."""
+        import asyncio
+
+        if key == ".zmetadata":
+            raw: bytes | None = json.dumps({"zarr_consolidated_format": 1, "metadata": self.references.meta}).encode()
+        elif key in self.references.meta:
+            raw = json.dumps(self.references.meta[key]).encode()
+        elif key.rsplit("/", 1)[-1] in _META or key.endswith("zarr.json"):
+            raw = None
+        else:
+            raw = await asyncio.to_thread(self._read, key)
+        if raw is None:
+            return None
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(_part(raw, byte_range))
+
+    def _read(self, key: str) -> bytes | None:
+        found = self.references.find(key)
+        if found is None or isinstance(found, bytes):
+            return found
+        if isinstance(found, str):
+            return inline(found)
+        url, offset, length = self._checked(found, key)
+        with open_source(url, self.options, size=offset + length if is_remote(url) else None) as source:
+            raw = source.read_at(offset, length)
+        if len(raw) < length:
+            raise MrcFormatError(
+                f"{length} bytes were here when the file was indexed, {len(raw)} are left: virtualize it again",
+                url=url,
+                byte=offset,
+            )
+        return raw
+
+    def _checked(self, found: Any, key: str) -> tuple[str, int, int]:
+        if not (isinstance(found, list) and len(found) == 3 and isinstance(found[0], str)):
+            raise MrcFormatError(f"{key}: {str(found)[:80]} is no [url, offset, length]", url=self.name)
+        url, offset, length = found
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (offset, length)):
+            raise MrcFormatError(f"{key}: offset {offset} and length {length} are no byte range", url=self.name)
+        if length > MAX_FRAME_BYTES:
+            raise MrcFormatError(f"{key}: a chunk of {length} bytes: the references are corrupt", url=self.name)
+        return checked_url(url, self.allow, self.name), offset, length
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Several ranges of several keys."""
+        return [await self.get(key, prototype, part) for key, part in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is a key."""
+        return key in self.references.meta or key == ".zmetadata" or self.references.find(key) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refuse: references are read only."""
+        raise StoreError(f"{self.name}: references are read only")
+
+    async def delete(self, key: str) -> None:
+        """Refuse: references are read only."""
+        raise StoreError(f"{self.name}: references are read only")
+
+    async def list(self) -> AsyncIterator[str]:
+        """All keys that are known without reading further."""
+        for key in self._sorted(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Keys below a prefix."""
+        for key in self._sorted(prefix):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names right below a prefix."""
+        base = f"{prefix.rstrip('/')}/" if prefix else ""
+        for name in dict.fromkeys(key.removeprefix(base).partition("/")[0] for key in self._sorted(base)):
+            yield name
+
+    def _sorted(self, prefix: str) -> Iterator[str]:
+        return (key for key in sorted(self.references.keys()) if key.startswith(prefix))
+
+
+def _part(raw: bytes, byte_range: ByteRequest | None) -> bytes:
+    if byte_range is None:
+        return raw
+    if isinstance(byte_range, RangeByteRequest):
+        return raw[byte_range.start : byte_range.end]
+    if isinstance(byte_range, OffsetByteRequest):
+        return raw[byte_range.offset :]
+    return raw[-byte_range.suffix :] if byte_range.suffix else b""
+
+
+def check_metadata(meta: Mapping[str, Any], url: str) -> None:
+    """Refuse codecs that could run code, and chunks that are too large to be true."""
+    for key, described in meta.items():
+        if not key.endswith(".zarray"):
+            continue
+        try:
+            named = [described.get("compressor"), *(described.get("filters") or [])]
+            ids = [codec["id"] for codec in named if codec]
+            pixels, itemsize = math.prod(map(int, described["chunks"])), np.dtype(described["dtype"]).itemsize
+            sizes = [int(n) for n in (*described["shape"], *described["chunks"])]
+            is_array = len(described["shape"]) == len(described["chunks"]) and all(n >= 0 for n in sizes)
+        except (TypeError, KeyError, ValueError, AttributeError):
+            raise MrcFormatError(f"{key}: the metadata are corrupt", url=url) from None
+        unsafe = [one for one in ids if one not in SAFE_CODECS]
+        if unsafe:
+            raise MrcFormatError(f"{key}: the codec {unsafe[0]!r} is not read here", url=url)
+        if not is_array or pixels < 1 or pixels * max(itemsize, 1) > MAX_FRAME_BYTES:
+            raise MrcFormatError(f"{key}: chunks of {described['chunks']} {described['dtype']} are refused", url=url)
+
+
+def _folder(url: str) -> str:
+    if is_remote(url):
+        return url.rstrip("/") + "/"
+    return os.path.join(os.path.realpath(local_path(url)), "")
+
+
+def checked_url(url: str, allow: Sequence[str], name: str) -> str:
+    """The url, where it lies below one of the folders the user named.
+
+    Raises
+    ------
+    MrcFormatError
+        It lies elsewhere, has another scheme or host, or climbs with `..`.
+    """
+    if is_remote(url):
+        path = url.split("://", 1)[1]
+        climbs = any(part in ("..", ".") for part in path.lower().replace("%2e", ".").replace("\\", "/").split("/"))
+        inside = not climbs and "::" not in url and any(url.startswith(folder) for folder in allow)
+    else:
+        real = os.path.realpath(local_path(url))
+        inside = "::" not in url and any(real.startswith(folder) for folder in allow if "://" not in folder)
+        url = real
+    if not inside:
+        raise MrcFormatError(
+            f"a reference leaves the store for {without_secrets(url)}: if you trust it, "
+            f"open_archive(..., allow=[{without_secrets(url.rsplit('/', 1)[0])!r}])",
+            url=name,
+        )
+    return url
