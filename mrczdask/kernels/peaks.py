@@ -130,9 +130,8 @@ def _lowest(average: NDArray[np.float32], deviation: NDArray[np.float32], noise:
     return table
 
 
-@njit(nogil=True, cache=True)
 def find_bright(
-    frame: NDArray[np.generic],
+    frame: NDArray[Any],
     detector: Detector,
     segments: Segments,
     rule: Rule,
@@ -144,7 +143,26 @@ def find_bright(
 
     `average` and `deviation` have no NaN; `index` has a place for every pixel.
     """
+    limits: Any = np.finfo(frame.dtype) if frame.dtype.kind == "f" else np.iinfo(frame.dtype)
+    held = float(limits.min), float(limits.max)
+    return int(_find_bright(frame, detector, segments, rule, average, deviation, *held, index))
+
+
+@njit(nogil=True, cache=True)
+def _find_bright(
+    frame: NDArray[np.generic],
+    detector: Detector,
+    segments: Segments,
+    rule: Rule,
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    lowest_held: float,
+    top: float,
+    index: NDArray[np.uint32],
+) -> int:
+    """`find_bright`, with what the type of the frame holds."""
     table = _lowest(average, deviation, rule.noise, rule.cutoff)
+    held = np.zeros(1, frame.dtype)  # a threshold of the frame's own type is compared in twice as many lanes
     n = 0
     for s in range(segments.first.size):
         first, last = segments.first[s], segments.last[s]
@@ -156,15 +174,19 @@ def find_bright(
         lowest = min(table[level, first], table[level, last + 1 - (1 << level)])
         norm = segments.low_norm[s] if lowest > 0 else segments.high_norm[s]
         begin = s * SEGMENT
-        threshold = np.float32(lowest * norm + segments.low_dark[s])
+        threshold = np.float64(lowest * norm + segments.low_dark[s])
+        if threshold > top:
+            continue
+        held[0] = max(threshold, lowest_held)
+        least = held[0]
         pixels = frame[begin : begin + SEGMENT]
         above = np.int32(0)
         for k in range(pixels.size):
-            above += np.int32(np.float32(pixels[k]) >= threshold)
+            above += np.int32(pixels[k] >= least)
         if above == 0:
             continue
         for k in range(pixels.size):
-            if not np.float32(pixels[k]) >= threshold or not detector.searched[begin + k]:
+            if not pixels[k] >= least or not detector.searched[begin + k]:
                 continue
             d, u = _above(frame, begin + k, detector, average, deviation, rule.noise)
             if d > 0 and d >= np.float32(rule.cutoff) * u:
@@ -262,6 +284,10 @@ def _read_patch(
     if over and not rule.keep_border:
         return False
     centre, _ = _above(frame, pixel, detector, average, deviation, rule.noise)
+    for i in range(max(y - 1, 0), min(y + 2, height)):  # most pixels of a peak have the larger one beside them
+        for j in range(max(x - 1, 0), min(x + 2, width)):
+            if _above(frame, i * width + j, detector, average, deviation, rule.noise)[0] > centre:
+                return False
     place = 0
     for i in range(y - half, y + half + 1):
         for j in range(x - half, x + half + 1):
