@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mrczdask.codecs import pixel_context_stream as context
+from mrczdask.codecs.class_map import NAME, pack_map, read_map
 from mrczdask.codecs.container import (
     Bytes,
     Cutter,
@@ -26,7 +28,7 @@ from mrczdask.codecs.container import (
 from mrczdask.errors import CodecError
 from mrczdask.kernels import rans
 from mrczdask.kernels.bits import DIRECT_BITS, read_varints, token_bases, write_varints
-from mrczdask.kernels.class_tables import DIRECT, choose_kind, complete_table, read_classes, write_classes
+from mrczdask.kernels.class_tables import choose_kind, complete_table, read_classes, write_classes
 from mrczdask.kernels.histogram_classes import (
     MAX_BINS,
     MAX_CLASSES,
@@ -38,8 +40,7 @@ from mrczdask.kernels.histogram_classes import (
 from mrczdask.kernels.pixel_symbols import apply_patches, order_by_class, pixels_of, runs_of, symbolise
 
 MAGIC: Final = b"MPXH"
-NAME: Final = "mrczdask.pixel_histogram"
-_FLAT, _PATTERNS = 0, 1
+_FLAT, _PATTERNS, _IN_CONTEXT = 0, 1, 2
 _SAMPLE: Final = 1 << 20
 """Pixels counted for the histograms of a chunk; more change the size by less than 0.1 %."""
 _GLANCE: Final = 1 << 14
@@ -109,20 +110,9 @@ def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
     states, words = rans.encode_runs(symbols, runs, model.joint)
     side, patch_bytes = _side_information(model), _pack_patches(patches)
     form = _PATTERNS if order.size else _FLAT
-    fields = (
-        form,
-        pattern_size,
-        block,
-        low,
-        len(model.kinds),
-        len(side),
-        len(patches),
-        len(patch_bytes),
-        n_bits,
-        words.size,
-    )
-    return [
-        b"".join(varint(int(n)) for n in fields),
+    n = (len(model.kinds), len(side), len(patches), len(patch_bytes), n_bits, words.size)
+    body = [
+        b"".join(varint(int(field)) for field in (form, pattern_size, block, low, *n)),
         side,
         tail.astype(tail.dtype.newbyteorder("<")).tobytes(),
         patch_bytes,
@@ -130,6 +120,18 @@ def _coded(pixels: NDArray[Any], pattern_size: int) -> list[bytes] | None:
         states.astype("<u4", copy=False).tobytes(),
         words.astype("<u2", copy=False).tobytes(),
     ]
+    nbytes = sum(map(len, body))
+    if not order.size or not context.may_pay(patterns, low, model.class_of, 8 * nbytes / values.size):
+        return body
+    other = _in_context(patterns, low, model.class_of)
+    return other if sum(map(len, other)) < nbytes else body
+
+
+def _in_context(patterns: NDArray[Any], low: int, class_of: Bytes) -> list[bytes]:
+    """Body of a stream whose tables follow from the pattern before."""
+    n_tables, (side, extra), n_bits, coded = context.encode(patterns, low, class_of)
+    fields = (_IN_CONTEXT, patterns.shape[1], 4, low, n_tables, len(side), 0, 0, n_bits, coded.size - 2 * rans.LANES)
+    return [b"".join(varint(int(field)) for field in fields), side, extra, coded.tobytes()]
 
 
 def _origin(pixels: NDArray[Any]) -> int:
@@ -218,13 +220,8 @@ def _side_information(model: Model) -> bytes:
     bits = write_classes(model.kinds, model.bases, model.stored)
     if not model.class_of.size:
         return bits.tobytes()
-    table = rans.normalise(np.bincount(model.class_of, minlength=rans.ALPHABET))
-    states, words = rans.encode_runs(model.class_of, np.array([[0, model.class_of.size]]), table[None])
-    packed = write_classes(np.array([DIRECT]), np.zeros(1, np.int64), table[None])
-    sizes = varint(len(bits)) + varint(len(packed))
-    return b"".join(
-        [sizes, bits.tobytes(), packed.tobytes(), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()]
-    )
+    table, map_of_classes = pack_map(model.class_of)
+    return b"".join([varint(len(bits)), varint(len(table)), bits.tobytes(), table, map_of_classes])
 
 
 def _pack_patches(patches: NDArray[np.int64]) -> bytes:
@@ -252,9 +249,9 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
     dtype = np.dtype(f"u{header.dtype.itemsize}")
     n_patterns = header.size // size if size and header.size % size == 0 else 0
     if (
-        form > _PATTERNS
-        or n_patterns < (_FEWEST_PATTERNS if form == _PATTERNS else 1)
-        or not 1 <= n_classes <= MAX_CLASSES
+        form > _IN_CONTEXT
+        or n_patterns < (1 if form == _FLAT else _FEWEST_PATTERNS)
+        or not 1 <= n_classes <= (context.MAX_TABLES if form == _IN_CONTEXT else MAX_CLASSES)
         or low >> 8 * dtype.itemsize
     ):
         raise corrupt(NAME, "its layout")
@@ -264,18 +261,24 @@ def _decoded(header: Header, body: memoryview) -> NDArray[Any]:
         rows, padded, columns, n_tail = n_patterns, -(-n_patterns // 4) * 4, size, 0
     if block % 4 or not 4 <= block <= padded or (form == _FLAT and n_classes > 1):
         raise corrupt(NAME, "its blocks")
-    classes = _read_side(cut.take(n_side), n_classes, columns, form)
+    side = cut.take(n_side)
     tail = cut.take(n_tail, dtype.str)
     patches, at = read_varints(cut.take(n_patch_bytes), 0, 2 * n_patches)
     if at != n_patch_bytes:
         raise corrupt(NAME, "its patches")
-    extra = np.append(cut.take((n_bits + 63) // 64, "u8"), np.uint64(0))
+    extra = np.append(cut.take((n_bits + 63) // 64, "u8"), np.zeros(2, np.uint64))
     states = cut.take(rans.LANES, "u4")
     words = np.append(cut.take(n_words, "u2"), np.zeros(rans.LANES, np.uint16))
     cut.end()
     values = np.empty(padded * columns + n_tail, dtype)
     values[padded * columns :] = tail
     flat = values[: padded * columns]
+    if form == _IN_CONTEXT:
+        if n_patches:
+            raise corrupt(NAME, "its patches")
+        context.decode(flat.reshape(padded, columns)[:rows], low, side, n_classes, states, words, extra, n_bits)
+        return values[: header.size].view(header.dtype).reshape(header.shape)
+    classes = _read_side(side, n_classes, columns, form)
     _fill(flat.reshape(padded, columns), rows, low, block, classes, states, words, extra, n_bits)
     if not apply_patches(flat, low, columns, classes.class_of, classes.bases, patches.reshape(-1, 2)):
         raise corrupt(NAME, "its patches")
@@ -314,22 +317,8 @@ def _read_side(side: Bytes, n_classes: int, columns: int, form: int) -> Model:
         cut = Cutter(memoryview(side.data), NAME)
         n_bits, n_table = cut.varints(2)
         bits = cut.take(n_bits)
-        class_of = _read_map(cut, cut.take(n_table), columns, n_classes)
+        class_of = read_map(cut, cut.take(n_table), columns, n_classes)
         members = np.bincount(class_of, minlength=n_classes)
     if not read_classes(bits, kinds, bases, joint):
         raise corrupt(NAME, "its tables")
     return Model(class_of, members, kinds, bases, joint, joint)
-
-
-def _read_map(cut: Cutter, packed: Bytes, columns: int, n_classes: int) -> Bytes:
-    kinds, bases = np.empty((2, 1), np.int64)
-    table = np.empty((1, rans.ALPHABET), np.uint16)
-    class_of = np.empty(columns, np.uint8)
-    if not read_classes(packed, kinds, bases, table) or table[0, n_classes:].any():
-        raise corrupt(NAME, "its map of classes")
-    states = cut.take(rans.LANES, "u4")
-    words = np.append(cut.take(cut.left.size // 2, "u2"), np.zeros(rans.LANES, np.uint16))
-    whole = np.array([[0, columns]])
-    if cut.left.size or not rans.decode_runs(states, words, whole, rans.decoding_table(table), class_of):
-        raise corrupt(NAME, "its map of classes")
-    return class_of

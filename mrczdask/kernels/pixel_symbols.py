@@ -245,7 +245,7 @@ def pixels_of(
 ) -> bool:
     """Undo `symbolise` but for the patches, into `values` (a multiple of 4, pixels); False when bits do not add up.
 
-    `extra` ends with one word of zeros that is not part of the stream. Symbols, order and members must fit the stack.
+    `extra` ends with two words of zeros that are not part of the stream. Symbols, order and members must fit the stack.
     """
     pixels = values.shape[1]
     flat = values.reshape(-1)

@@ -34,8 +34,17 @@ def valid_streams(only: Sequence[int] | None = None) -> list[tuple[Any, bytes]]:
     pairs += [(codecs.B3D(**CAMERA), image), (codecs.B3D(entropy="huffman", **CAMERA), blank)]
     stabilised = {"bound": "stabilised", **CAMERA}
     pairs += [(codecs.B3D(**stabilised), image), (codecs.B3D(order="predict-first", **stabilised), image)]
+    pairs += [(histogram, moving(rng))]
     chosen = pairs if only is None else [pairs[number] for number in only]
     return [(codec, codec.encode_array(array)) for codec, array in chosen]
+
+
+def moving(rng: np.random.Generator, patterns: int = 60) -> np.ndarray:
+    """Counts that follow those of the pattern before: a broad beam, every pixel of which swings slowly."""
+    beam = 40 * np.exp(-((np.arange(400) / 120.0) ** 2))
+    swing = 1.05 + np.sin(np.arange(patterns)[:, None] / 9 + rng.uniform(0, 2 * np.pi, 400))
+    counts: np.ndarray = rng.poisson(beam * swing).astype(np.uint16).reshape(-1, 20, 20)
+    return counts
 
 
 def sealed(stream: bytearray) -> bytes:

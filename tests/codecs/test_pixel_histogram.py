@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 import mrczdask as md
 from mrczdask.errors import CodecError
+from tests.codecs.mutations import moving
 
 DTYPES = ["uint8", "uint16", "int8", "int16", "uint32", "int32"]
 codec = md.codecs.PixelHistogram()
@@ -141,6 +142,31 @@ def test_memory_and_byte_order_are_kept() -> None:
         assert back.dtype == array.dtype
         assert back.flags.f_contiguous == array.flags.f_contiguous
         np.testing.assert_array_equal(back, array)
+
+
+def form_of(stream: bytes) -> int:
+    """0 flat, 1 patterns, 2 patterns in context: the first number after the header of three short axes."""
+    return stream[16]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_counts_that_follow_the_pattern_before_take_fewer_bits(dtype: str) -> None:
+    """The same patterns in another order have the same histograms and no context."""
+    rng = np.random.default_rng(0)
+    counts = np.minimum(moving(rng, 200), 127)
+    array = (counts - 5).astype(dtype) if dtype.startswith("int") else counts.astype(dtype)
+    stream, shuffled = round_trip(array), round_trip(rng.permutation(array))
+    assert (form_of(stream), form_of(shuffled)) == (2, 1)
+    assert len(stream) < 0.8 * len(shuffled)
+
+
+def test_context_with_jumps_and_masks() -> None:
+    """Far from everything that was counted before, and back."""
+    array = moving(np.random.default_rng(0), 121).astype(np.uint32)
+    array[50] = np.iinfo(np.uint32).max - 3
+    array[:, 3, 3] = np.arange(121) * 35_000_000
+    array[60:, 7:9] = 12
+    assert form_of(round_trip(array)) == 2
 
 
 # --- Zarr ---------------------------------------------------------------------------------------------------------

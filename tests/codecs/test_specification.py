@@ -150,9 +150,10 @@ def pixel_histogram(body: Reader, size: int, dtype: np.dtype[Any]) -> np.ndarray
         found, class_of = classes(Bits(side.raw), 1), [0] * columns
     else:
         rows, columns = size // pattern, pattern
-        n_bytes, n_table = side.varint(), side.varint()
+        n_bytes, n_table, n_levels = side.varint(), side.varint(), side.varint() if form == 2 else 0
         found = classes(Bits(side.take(n_bytes)), n_classes)
         (_, _, table), *_ = classes(Bits(side.take(n_table)), 1)
+        levels = Reader(side.take(n_levels))
         states = side.numbers(8, "<u4")
         rans = Rans(states, side.numbers((len(side.raw) - side.at) // 2, "<u2"))
         class_of = [rans.symbol(i % 8, table) for i in range(columns)]
@@ -163,6 +164,12 @@ def pixel_histogram(body: Reader, size: int, dtype: np.dtype[Any]) -> np.ndarray
     states = body.numbers(8, "<u4")
     rans = Rans(states, body.numbers(n_words, "<u2"))
     assert body.at == len(body.raw)
+    if form == 2:
+        tokens, offsets = in_context(rans, extra, levels, class_of, rows, [table for _, _, table in found])
+        assert tokens == rows * columns
+        rans.finish()
+        assert (extra.at, n_patches) == (n_bits, 0)
+        return low + np.array(offsets)
     stack = np.zeros((-(-rows // 4) * 4, columns), np.int64)
     i = 0
     for top in range(0, rows, block):
@@ -185,6 +192,32 @@ def pixel_histogram(body: Reader, size: int, dtype: np.dtype[Any]) -> np.ndarray
         at += patches.varint()
         flat[at] = low + found[class_of[at % columns]][1] + patches.varint()
     return np.concatenate([flat, np.array(tail, np.int64)])[:size]
+
+
+def in_context(
+    rans: Rans, extra: Bits, levels: Reader, class_of: list[int], rows: int, tables: list[list[int]]
+) -> tuple[int, list[int]]:
+    every, begin = [], 0
+    for _ in range(levels.varint()):
+        n, level = levels.varint(), levels.varint()
+        every.append((begin, level, np.cumsum([levels.varint() for _ in range(n)]).tolist()))
+        begin += n + 1
+    assert begin == len(tables)
+    assert levels.at == len(levels.raw)
+    before: list[int] = []
+    offsets: list[int] = []
+    i = 0
+    for row in range(rows):
+        now = []
+        for column, number in enumerate(class_of):
+            begin, level, cuts = every[number]
+            if row:
+                level = sum(cut <= before[column] for cut in cuts)
+            now.append(rans.symbol(i % 8, tables[begin + level]))
+            offsets.append(offset_of(now[-1], extra))
+            i += 1
+        before = now
+    return i, offsets
 
 
 def b3d(body: Reader, size: int, dtype: np.dtype[Any]) -> np.ndarray:

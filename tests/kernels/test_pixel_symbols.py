@@ -61,7 +61,7 @@ def test_rows_that_fill_no_group(rows: int, block: int) -> None:
     assert ok
     assert coded.size == 20 * -(-rows // 2) + 30 * rows
     back = np.zeros_like(stack)
-    padded = np.append(extra, np.uint64(0))
+    padded = np.append(extra, np.zeros(2, np.uint64))
     assert symbols.pixels_of(coded, back, rows, 0, block, order, members, kinds, bases, padded, n_bits)
     assert patches.size == 0
     np.testing.assert_array_equal(back[:rows], stack[:rows])
