@@ -123,6 +123,11 @@ class PeakWatch:
     def update(self) -> Iterator[HitRate]:
         """Search what has arrived, and tell how the run stands after each block.
 
+        Yields
+        ------
+        HitRate
+            After each block, when its peaks are stored.
+
         Raises
         ------
         MrczdaskError
@@ -143,7 +148,25 @@ class PeakWatch:
             yield self._state
 
     def follow(self, *, poll_s: float = 0.5, idle_s: float | None = None) -> Iterator[HitRate]:
-        """Search frames as they arrive, until none has come for `idle_s` seconds; without it, for ever."""
+        """Search frames as they arrive.
+
+        Parameters
+        ----------
+        poll_s : float
+            Seconds from one look at the source to the next.
+        idle_s : float, optional
+            Stop when no frame has come for so many seconds; by default, never.
+
+        Yields
+        ------
+        HitRate
+            After each block, when its peaks are stored.
+
+        Raises
+        ------
+        MrczdaskError
+            The source has fewer frames than before.
+        """
         last = time.monotonic()
         while idle_s is None or time.monotonic() - last < idle_s:
             for state in self.update():

@@ -87,7 +87,7 @@ def electron_frames(
     >>> import mrczdask as md
     >>> frames = md.simulate.electron_frames((2, 64, 64), 0.01, seed=1)
     >>> frames.raw.dims, len(frames.truth(0))
-    (('frame', 'y', 'x'), 39)
+    (('frame', 'y', 'x'), 29)
     """
     sizes = checked_shape(shape, {3: "(frame, y, x)"})
     for name, value in {"dose": dose, "read_noise": read_noise, "landau": landau}.items():
