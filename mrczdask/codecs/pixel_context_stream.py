@@ -20,7 +20,7 @@ _CLASSES: Final = 16
 _LEVELS: Final = MAX_TABLES // _CLASSES
 _LEAST_SHARE: Final = 0.01
 """Of the stream that must be expected to fall away before the chunk is coded twice."""
-_SAMPLE: Final = 1 << 18
+_SAMPLE: Final = 1 << 17
 
 
 def may_pay(patterns: NDArray[Any], low: int, class_of: Bytes, bits: float) -> bool:

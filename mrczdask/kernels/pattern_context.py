@@ -25,12 +25,12 @@ Map = NDArray[np.uint8]
 @njit(nogil=True, cache=True)
 def correlation_bits(values: Patterns, low: int, class_of: Map, classes: int, step: int) -> float:
     """Bits a pixel that the pattern before tells: -log2(1 - rho**2) / 2 of each class, if counts were normal."""
-    sums = np.zeros((classes, 6))
+    sums = np.zeros((classes, 6), np.int64)
     zero = values.dtype.type(low)
     for r in range(0, values.shape[0] - 1, step):
         for p in range(values.shape[1]):
-            x = float(min(values.dtype.type(values[r, p] - zero), _SATURATED))
-            y = float(min(values.dtype.type(values[r + 1, p] - zero), _SATURATED))
+            x = min(np.int64(values.dtype.type(values[r, p] - zero)), _SATURATED)
+            y = min(np.int64(values.dtype.type(values[r + 1, p] - zero)), _SATURATED)
             s = sums[class_of[p]]
             s[0] += 1
             s[1] += x
@@ -40,7 +40,7 @@ def correlation_bits(values: Patterns, low: int, class_of: Map, classes: int, st
             s[5] += x * y
     bits = 0.0
     for c in range(classes):
-        n, x, y, xx, yy, xy = sums[c]
+        n, x, y, xx, yy, xy = sums[c].astype(np.float64)
         spread = (n * xx - x * x) * (n * yy - y * y)
         if spread > 0:
             bits -= 0.5 * n * np.log2(max(1 - (n * xy - x * y) ** 2 / spread, 1e-6))

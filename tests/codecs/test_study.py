@@ -38,3 +38,14 @@ def test_a_fixed_pattern_is_removed_from_stored_movies(study: ModuleType) -> Non
         assert point.ratio > 2 * lossless.ratio
         assert point.after == pytest.approx(lossless.after, abs=0.004)
     assert lossless.after < 0.3 * lossless.before
+
+
+def test_peaks_of_stored_stills_stay(study: ModuleType) -> None:
+    lossless, one, four = study.peak_study(4, (0.0, 1.0, 4.0))
+    assert lossless.found > 0.8
+    assert one.ratio > 1.2 * lossless.ratio
+    assert abs(one.found - lossless.found) < 0.02
+    assert one.error < 1.05 * lossless.error
+    assert lossless.false == one.false == 0
+    assert four.error > 1.2 * lossless.error  # the study can see a loss
+    assert four.false > 10
