@@ -6,6 +6,7 @@ processor); without it they are left out, and said to be.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         poni, raw = Path(folder) / "detector.poni", Path(folder) / "run_master.h5"
         frames = _write_inputs(poni, raw, 2 if options.quick else 8)
-        tables = [against_pyfai(poni, raw, frames, options.repeats), cost(poni, frames, options.repeats)]
+        tables = [against_pyfai(poni, raw, frames, options), cost(poni, frames, options.repeats)]
     tables.append(electrons(512 if options.quick else 4096, options.repeats))
     return report("peaks", "Peak finding and electron counting", tables, options)
 
@@ -60,8 +61,9 @@ def lazy_peaks(poni: Path, frames: NDArray[Any]) -> tuple[Any, Any]:
     return background, peaks
 
 
-def against_pyfai(poni: Path, raw: Path, frames: NDArray[Any], repeats: int) -> Table:
-    """Frames in memory, and the programs end to end."""
+def against_pyfai(poni: Path, raw: Path, frames: NDArray[Any], options: argparse.Namespace) -> Table:
+    """Frames in memory, and the programs end to end; pyFAI's take minutes and are left out with --quick."""
+    compared = _has_opencl() and not options.quick
     n = len(frames)
     table = Table(
         f"Peaks in {n} frames of an {DETECTOR}, {THREADS} threads",
@@ -72,15 +74,15 @@ def against_pyfai(poni: Path, raw: Path, frames: NDArray[Any], repeats: int) -> 
     _, peaks = lazy_peaks(poni, frames)
     with dask.config.set(scheduler="threads", num_workers=THREADS):
         ours = {"mrczdask": peaks.compute}
-        if _has_opencl():
+        if compared:
             theirs = pyfai_peakfinder(poni, frames)
             count, other = int(peaks.compute().n_peaks.sum()), theirs()
             table.note += f" Peaks found: {count}, pyFAI {other}."
             ours["pyFAI OpenCL (PoCL)"] = theirs
         else:
             table.note += " Rows of OpenCL are missing: pyopencl or a device was not there."
-        add(table, "peakfinder", interleaved(ours, repeats=min(repeats, 3)), n)
-    if _has_opencl():
+        add(table, "peakfinder", interleaved(ours, repeats=min(options.repeats, 3)), n)
+    if compared:
         add(table, "program", programs(poni, raw), n)
     return table
 
