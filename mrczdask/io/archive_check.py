@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -32,17 +33,22 @@ def check_archive(
     """What is wrong with an archive, and how many images it holds; see `validate`."""
     store = open_store(url, storage_options, read_only=True)
     try:
-        node = zarr.open(store, mode="r", zarr_format=3)
-        inside = node.members(max_depth=None) if isinstance(node, zarr.Group) else ()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            node = zarr.open(store, mode="r", zarr_format=3)
+            inside = node.members(max_depth=None) if isinstance(node, zarr.Group) else ()
         arrays = [node] if isinstance(node, zarr.Array) else [n for _, n in inside if isinstance(n, zarr.Array)]
+    except FileNotFoundError:
+        raise FileNotFoundError(without_secrets(url)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [find("archive-metadata", problem=_line(error))], 0
-    findings = [finding for array in arrays for finding in _missing(store, array)]
+    findings = [find("archive-metadata", problem=_line(w.message)) for w in said if "recognized" in str(w.message)]
+    findings += [finding for array in arrays for finding in _missing(store, array)]
     images = sum(math.prod(array.shape[:-2]) for array in arrays if array.ndim > 1)
     return findings + _damaged(store, arrays, pixels, progress, url), images
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | str) -> str:
     return without_secrets(" ".join(str(error).split()))
 
 

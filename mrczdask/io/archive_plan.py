@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 from dask.base import tokenize
 from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from mrczdask import provenance
@@ -22,6 +23,7 @@ from mrczdask.errors import ResumeError
 from mrczdask.execution.resume import Region, check_plan, digest
 from mrczdask.io.archive_codecs import encoding_of
 from mrczdask.io.backend import MovieArray
+from mrczdask.io.shard_encoder import encode_shard
 from mrczdask.io.source import is_remote, local_path, without_secrets
 from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store
 
@@ -228,10 +230,15 @@ def _stamp(reader: Any) -> list[Any]:
 
 def write_shard(block: Any, target: zarr.Array[Any], region: tuple[slice, ...], folder: str | None) -> None:
     """Write a shard whole; what a killed writer left beside it goes."""
+    steps = target.shards or target.chunks
+    place = tuple(part.start // step for part, step in zip(region, steps, strict=True))
     if folder is not None:
-        steps = target.shards or target.chunks
-        place = (str(part.start // step) for part, step in zip(region, steps, strict=True))
-        name = os.path.join(folder, target.basename, "c", *place)
+        name = os.path.join(folder, target.basename, "c", *map(str, place))
         for left in glob.glob(f"{glob.escape(name)}.*.partial"):
             os.unlink(left)
-    target[region] = block
+    shard = encode_shard(np.asarray(block), target)
+    if shard is None:
+        target[region] = block
+        return
+    key = target.metadata.encode_chunk_key(place)
+    sync((target.store_path / key).set(default_buffer_prototype().buffer.from_bytes(shard)))

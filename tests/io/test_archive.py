@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,25 @@ def test_every_codec_is_exact_and_checked(tmp_path: Path, codec: Any) -> None:
     file.write_bytes(raw)
     with pytest.raises(Exception, match=r"(?i)checksum|corrupt|crc"):
         md.open_archive(tmp_path / "a.zarr", "").images.values  # noqa: B018
+
+
+@pytest.mark.parametrize("codec", ["zstd", "pixel_histogram", "b3d"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4"])
+def test_shards_are_the_bytes_that_zarr_writes(tmp_path: Path, codec: str, dtype: str) -> None:
+    movie = md.simulate.poisson((7, 300, 300), mean=2.0, seed=3).astype(dtype)
+    md.write_archive(movie, tmp_path / "a.zarr", codec=codec, frames_per_shard=4)
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    zarr.open_array(str(tmp_path / "b.zarr"), path="images", mode="r+")[:] = movie.values
+    for name in ("0/0/0", "1/0/0"):
+        ours, theirs = (tmp_path / one / "images/c" / name for one in ("a.zarr", "b.zarr"))
+        assert sorted_chunks(ours) == sorted_chunks(theirs)
+
+
+def sorted_chunks(shard: Path) -> list[bytes]:
+    """The chunks of a shard of four by their place: Zarr writes them in an order of its own."""
+    raw = shard.read_bytes()
+    table = np.frombuffer(raw[-68:-4], "<u8").reshape(4, 2)
+    return [raw[int(at) : int(at + size)] for at, size in table if at < len(raw)]
 
 
 def test_auto_takes_what_is_smallest() -> None:
