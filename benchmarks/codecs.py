@@ -189,7 +189,8 @@ def thread_table(data: Sequence[Simulated], repeats: int) -> Table:
     rounds = THREAD_ROUNDS * repeats
     note = (
         f"Times as fast, {CHUNKS} chunks in each run: the fastest runs of {rounds} rounds, because whatever else runs "
-        "takes the second core now and then. The first row is a loop in registers alone: what this machine gives at most."
+        "takes the second core now and then. The first row is a loop in registers alone: what this machine gives at "
+        "most."
     )
     table = Table("Two threads against one", ("data", "codec", "encode", "decode"), note)
     with ThreadPoolExecutor(2) as pool:
