@@ -108,6 +108,18 @@ def test_cdf_weights_are_eq_6() -> None:
     np.testing.assert_array_equal(found.kind > 0, found.weight < 0.5)
 
 
+@pytest.mark.parametrize("known", [None, np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 7 == 0])
+def test_integers_counted_one_by_one_give_what_the_same_numbers_as_floats_give(known: np.ndarray | None) -> None:
+    image = counts(100.0)
+    image.ravel()[:300] += 200
+    image.ravel()[300:350] = 0
+    image[20, 7] = 5000
+    integers, floats = (find_by_cdf(image.astype(dtype), 6.0, 0.95, known) for dtype in (np.int64, np.float64))
+    assert 0 < np.count_nonzero(integers.kind == HOT) < image.size / 4
+    for name, value in vars(integers).items():
+        np.testing.assert_array_equal(value, vars(floats)[name], err_msg=name)
+
+
 @pytest.mark.parametrize("image", [np.zeros((32, 32)), np.full((32, 32), 7), np.empty((0, 0)), np.ones((1, 1))])
 def test_images_without_noise(image: np.ndarray) -> None:
     assert (find_by_fdr(image, 0.05).kind == GOOD).all()
