@@ -12,13 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from demo_steps import blind_gain, counting_codecs, formats, normalisation, outliers, peaks, sparse_diffraction
+from demo_steps import archive, blind_gain, counting_codecs, formats, normalisation, outliers, peaks, sparse_diffraction
 
 STEPS = (
     ("Open, convert and prove equal: MRC, MRCZ, Zarr", formats.run),
     ("Find outlier pixels and fill them", outliers.run),
     ("Correct a session: gain, outliers, KOMA", normalisation.run),
     ("Estimate the gain from the movies alone", blind_gain.run),
+    ("A session as one archive: lose nothing", archive.run),
     ("Two codecs for counting detectors, in Zarr", counting_codecs.run),
     ("Keep the Bragg peaks of diffraction frames, and make frames again", sparse_diffraction.run),
     ("Find Bragg peaks, tell hits from blanks, write them for CrystFEL", peaks.run),

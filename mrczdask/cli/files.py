@@ -106,7 +106,7 @@ def validate(*files: str, as_json: AsJson = False, headers_only: bool = False, q
     from mrczdask.io.session import expand_urls
     from mrczdask.io.validate import validate as validate_file
 
-    progress = True if sys.stderr.isatty() and not quiet else None
+    progress: Literal[True] | None = True if sys.stderr.isatty() and not quiet else None
     reports = [validate_file(url, pixels=not headers_only, progress=progress) for url in expand_urls(files)]
     if as_json:
         print_json([report.to_dict() for report in reports])

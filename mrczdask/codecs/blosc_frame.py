@@ -115,7 +115,8 @@ class BloscFrame(BytesBytesCodec):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Make the codec from its JSON in zarr.json."""
         _, configuration = parse_named_configuration(data, NAME)
-        return cls(**configuration)
+        settings: dict[str, Any] = dict(configuration)
+        return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the codec's JSON for zarr.json."""

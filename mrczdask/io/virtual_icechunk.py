@@ -38,7 +38,7 @@ def manifest_array(table: VirtualTable) -> ManifestArray:
     from zarr.core.metadata.v3 import ArrayV3Metadata
 
     grid = table.offsets.shape
-    paths = np.array(table.urls, np.dtypes.StringDType()).reshape(-1, *([1] * (len(grid) - 1)))
+    paths: Any = np.array(table.urls, np.dtypes.StringDType()).reshape(-1, *([1] * (len(grid) - 1)))
     described = ArrayV3Metadata(
         shape=table.shape,
         data_type=parse_data_type(table.stored.newbyteorder("="), zarr_format=3),

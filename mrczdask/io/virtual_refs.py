@@ -89,7 +89,7 @@ def codecs_v2(table: VirtualTable) -> dict[str, Any]:
 def write_json(table: VirtualTable, path: str) -> None:
     """Write references as one JSON file, which replaces an old one when it is whole."""
     docs = metadata(table)
-    refs = {key: doc if isinstance(doc, str) else json.dumps(doc) for key, doc in docs.items()}
+    refs: dict[str, Any] = {key: doc if isinstance(doc, str) else json.dumps(doc) for key, doc in docs.items()}
     for place in np.ndindex(table.offsets.shape):
         key = ".".join(map(str, place))
         refs[f"{schema.IMAGES}/{key}"] = [
@@ -102,7 +102,7 @@ def write_json(table: VirtualTable, path: str) -> None:
 
 def write_parquet(table: VirtualTable, path: str) -> None:
     """Write references as a folder of parquet files in the layout of kerchunk."""
-    import fastparquet
+    import fastparquet  # type: ignore[import-untyped]
     import pandas as pd
 
     folder = os.path.join(path, schema.IMAGES)
@@ -120,8 +120,8 @@ def write_parquet(table: VirtualTable, path: str) -> None:
 
     for number, first in enumerate(range(0, offsets.size, RECORD_SIZE)):
         part = slice(first, first + RECORD_SIZE)
-        paths = pd.Categorical.from_codes(movie[part], categories=list(table.urls))
-        columns = {"path": paths.astype(object), "offset": offsets[part], "size": lengths[part]}
+        paths = np.array(table.urls, object)[movie[part]]
+        columns = {"path": paths, "offset": offsets[part], "size": lengths[part]}
         rows = pd.DataFrame({**columns, "raw": np.full(len(paths), None, object)})
         write(os.path.join(folder, f"refs.{number}.parq"), _padded(rows))
     for key, text in inline.items():
