@@ -131,8 +131,8 @@ def sparsify(
         "cycle": cycle,
         "noise": noise,
         "mask": _mask(mask, images),
-        "dummy": images.attrs.get("dummy") if dummy is None else dummy,
-        "delta_dummy": images.attrs.get("delta_dummy") if dummy is None and delta_dummy is None else delta_dummy,
+        "dummy": dummy,
+        "delta_dummy": delta_dummy,
         "polarization": polarization,
         "solid_angle": solid_angle,
         "radial_range": radial_range,
@@ -175,22 +175,20 @@ def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geome
 
 
 def _mask(path: str | None, images: xr.DataArray) -> NDArray[Any] | None:
-    """The mask of a file and that of the frames together."""
+    """The mask of a file; that of the frames counts by itself."""
     import numpy as np
 
-    shape = images.shape[-2:]
-    bad = np.asarray(images.coords["mask"].values, bool) if "mask" in images.coords else None
     if path is None:
-        return bad
+        return None
     if path.endswith(".npy"):
         given = np.load(path, allow_pickle=False) != 0
     else:
         from mrczdask.io.frames import open_frames
 
         given = open_frames(path)[0].values != 0
-    if given.shape != shape:
-        raise MrczdaskError(f"{path}: the mask has the shape {given.shape}, the frames {shape}")
-    return given if bad is None else given | bad
+    if given.shape != images.shape[-2:]:
+        raise MrczdaskError(f"{path}: the mask has the shape {given.shape}, the frames {images.shape[-2:]}")
+    return given
 
 
 def _budget(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.bins import RadialBins, radial_bins
-from mrczdask.diffraction.shots import as_shots, on_workers, shot_map
+from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import Geometry, Unit
 from mrczdask.kernels import azimuthal
@@ -86,15 +86,15 @@ def separate_background(
     noise : float
         Deviation of the detector, in counts: kept for `sparsify`.
     mask : array of bool, optional
-        (y, x), True = bad.
+        (y, x), True = bad; taken together with that of the geometry and the coordinate `mask` of the frames.
     dark : array, optional
         (y, x), in counts; subtracted from every frame.
     flat : array, optional
         (y, x), response of a pixel.
     dummy : float, optional
-        Value of invalid pixels in the frames; NaN never counts.
+        Value of invalid pixels in the frames, by default their attribute `dummy`; NaN never counts.
     delta_dummy : float, optional
-        Values this close to `dummy` are invalid too.
+        Values this close to `dummy` are invalid too, by default the attribute `delta_dummy` where `dummy` is one.
     polarization : float, optional
         Polarization factor of the beam, -1 to 1, to correct for.
     solid_angle : bool
@@ -126,6 +126,9 @@ def separate_background(
     probability below that of a normal number above z: of pure background it drops at most 2 / z pixels a bin, at any
     count. The mean is corrected for what the limits cut off, std = sqrt(sum(w mean + dark) / sum(w^2)), and bins of
     fewer than 10 pixels are not clipped. A negative count is an outlier to it.
+
+    No frame is read before the result is computed. A mask that came with the frames is, once: which radii the bins
+    span depends on it.
 
     References
     ----------
@@ -201,13 +204,13 @@ def azimuthal_average(
     error_model : {"poisson", "azimuthal", "hybrid", "count"}
         As in `separate_background`; hybrid is Poisson here.
     mask : array of bool, optional
-        (y, x), True = bad.
+        (y, x), True = bad, as in `separate_background`.
     dark : array, optional
         (y, x), in counts.
     flat : array, optional
         (y, x), response of a pixel.
     dummy : float, optional
-        Value of invalid pixels.
+        Value of invalid pixels, as in `separate_background`.
     delta_dummy : float, optional
         Values this close to `dummy` are invalid too.
     polarization : float, optional
@@ -296,12 +299,13 @@ def _prepare(
     images = as_shots(frames)
     if images.shape[1:] != geometry.shape:
         raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
-    radial = radial_bins(geometry, **binning)
+    radial = radial_bins(geometry, **binning | {"mask": with_frames_mask(images, binning["mask"])})
+    value, around = dummy_of(images, dummy, delta)
     return images, _Clipping(
         radial=radial,
         dark=radial.in_order(_map(dark, images)) if dark is not None else np.empty(0, np.float32),
-        dummy=np.nan if dummy is None else float(dummy),
-        delta=float(delta or 0.0),
+        dummy=value,
+        delta=around,
         model=MODELS[error_model],
         cutoff=float(cutoff),
         cycles=int(cycle),

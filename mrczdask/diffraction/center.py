@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.shots import as_shots, on_workers, shot_map
+from mrczdask.diffraction.shots import as_shots, frames_mask, on_workers, shot_map
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import Geometry
 from mrczdask.provenance import record
@@ -45,7 +45,7 @@ def center_frames(
     -------
     DataArray
         Lazy, (shot, y, x) of the same dtype, values as recorded. Coordinates `shift_y`, `shift_x` (shot), in pixels;
-        attributes `dummy`, to be given to `separate_background`, and `beam_center`.
+        attributes `dummy`, which `separate_background` heeds, and `beam_center`.
 
     Raises
     ------
@@ -54,7 +54,8 @@ def center_frames(
 
     Notes
     -----
-    No pixel is interpolated, counts stay counts: half a pixel of the wandering may be left along each axis.
+    No pixel is interpolated, counts stay counts: half a pixel of the wandering may be left along each axis. Bins are
+    those of one centre: for the rest of a shot's shift, separate its frames with `geometry.moved(center)`.
 
     Examples
     --------
@@ -92,9 +93,7 @@ def center_frames(
 
 
 def _bad(images: xr.DataArray, geometry: Geometry, mask: ArrayLike | None) -> NDArray[np.bool_]:
-    given = [geometry.mask, *([np.asarray(mask, bool)] if mask is not None else [])]
-    if "mask" in images.coords:
-        given.append(np.asarray(images.coords["mask"].values, bool))
+    given = [geometry.mask, *(np.asarray(one, bool) for one in (mask, frames_mask(images)) if one is not None)]
     odd = [one.shape for one in given if one.shape != images.shape[1:]]
     if odd:
         raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the geometry or a mask {odd[0]}")

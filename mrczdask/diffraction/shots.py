@@ -8,11 +8,12 @@ from typing import Any, Final
 import dask.array as da
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.schedulers import current_client
+from mrczdask.io.frame_set import MASK
 
 CHUNK_BYTES: Final = 64 << 20
 """Of a chunk of frames in memory, counted at 4 bytes a pixel."""
@@ -42,7 +43,36 @@ def _flattened(images: xr.DataArray) -> xr.DataArray:
     """Leading dims as one; the labels of shots are their places."""
     ny, nx = images.shape[-2:]
     data = images.data.reshape(-1, ny, nx)
-    return as_shots(xr.DataArray(data, dims=(schema.SHOT, schema.Y, schema.X), attrs=images.attrs))
+    plane = dict(zip(images.dims[-2:], (schema.Y, schema.X), strict=True))
+    kept = {MASK: images.coords[MASK].variable} if MASK in images.coords else {}
+    coords = {name: (tuple(plane[dim] for dim in one.dims), one.data) for name, one in kept.items()}
+    return as_shots(xr.DataArray(data, coords, (schema.SHOT, schema.Y, schema.X), attrs=images.attrs))
+
+
+def frames_mask(images: xr.DataArray) -> NDArray[np.bool_] | None:
+    """The mask that came with the frames, read here and now without the scheduler in force: one image, maybe a file."""
+    if MASK not in images.coords:
+        return None
+    bad: NDArray[np.bool_] = images.coords[MASK].compute(scheduler="synchronous").values.astype(bool)
+    return bad
+
+
+def with_frames_mask(images: xr.DataArray, mask: ArrayLike | None) -> NDArray[np.bool_] | None:
+    """The mask given and that of the frames together."""
+    own, given = frames_mask(images), None if mask is None else np.asarray(mask)
+    if given is None or own is None:
+        return own if given is None else given.astype(bool)
+    if given.shape != own.shape:
+        raise MrczdaskError(f"mask has the shape {given.shape}, the frames {own.shape}")
+    return own | given.astype(bool)
+
+
+def dummy_of(images: xr.DataArray, dummy: float | None, delta: float | None) -> tuple[float, float]:
+    """Value of invalid pixels, NaN for none, and how close to it they are: as given, or as the frames say it."""
+    if dummy is None:
+        dummy = images.attrs.get("dummy")
+        delta = images.attrs.get("delta_dummy") if delta is None else delta
+    return (np.nan if dummy is None else float(dummy)), float(delta or 0.0)
 
 
 def _chunks(images: xr.DataArray) -> tuple[int, int, int]:
