@@ -6,6 +6,7 @@ need pyopencl with a device (PoCL makes one of the processor); without it they a
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import pickle
@@ -214,8 +215,7 @@ def _programs(folder: Path, poni: Path, raw: Path, repeats: int) -> Timings:
 def _has_opencl() -> bool:
     if importlib.util.find_spec("pyopencl") is None:
         return False
-    import pyopencl
-
+    pyopencl = importlib.import_module("pyopencl")
     try:
         return any(platform.get_devices() for platform in pyopencl.get_platforms())
     except pyopencl.Error:

@@ -105,7 +105,8 @@ def _ring(ax: Any, frame: NDArray[Any], clipped: Any, number: int) -> None:
     counts = np.arange(0, int(mean + 12 * std))
     ax.bar(counts, np.bincount(pixels, minlength=counts.size)[: counts.size], width=1, color="0.7")
     ax.plot(counts, pixels.size * stats.norm.pdf(counts, mean, std), "b-", label=f"{mean:.1f} ± {std:.1f}")
-    ax.set(yscale="log", ylim=(0.5, 0.6 * pixels.size / std), xlabel="counts", ylabel="pixels", title=f"ring at {centres[number]:.1f} mm")
+    ax.set(yscale="log", ylim=(0.5, 0.6 * pixels.size / std), xlabel="counts", ylabel="pixels")
+    ax.set_title(f"ring at {centres[number]:.1f} mm")
     ax.legend()
 
 
