@@ -17,6 +17,8 @@ Unit = Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"
 UNITS: Final[tuple[str, ...]] = get_args(Unit)
 SCALES: Final = {"q_A^-1": 0.1, "q_nm^-1": 1.0, "2th_deg": 180 / np.pi, "2th_rad": 1.0, "r_m": 1.0, "r_mm": 1e3}
 """From the unit in which pixels are binned (nm^-1, rad, m) to the one that is shown; pixels are their own."""
+_FIRST_PIXEL_FIRST: Final = (0, 3)
+"""pyFAI's orientations of a detector in which rows and columns are counted as they are stored."""
 
 
 class Geometry:
@@ -201,7 +203,7 @@ class Geometry:
         """
         check_unit(unit)
         y, x = self._offsets
-        r = np.hypot(y, x)
+        r = np.sqrt(y * y + x * x)
         if unit == "pixel":
             return np.hypot(y / self.pixel_size_m[0], x / self.pixel_size_m[1])
         if unit.startswith("r_"):
@@ -254,7 +256,8 @@ class Geometry:
 
 
 class _PoniGeometry(Geometry):
-    """Asks pyFAI for every map, so that bins are the same as its own."""
+    """Asks pyFAI for every map, so that bins are the same as its own; where nothing is tilted or bent, the maps of a
+    flat detector are the same and there in a tenth of the time."""
 
     def __init__(self, url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None):
         self._integrator = _load_poni(url)
@@ -282,8 +285,25 @@ class _PoniGeometry(Geometry):
         check_unit(unit)
         if unit == "pixel":
             return self.radius("r_m") / self.pixel_size_m[0]
+        if self._plain:
+            return super().radius(unit)
         found: NDArray[np.float64] = self._integrator.array_from_unit(self.shape, "center", unit, scale=False)
         return found
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether pixels stand in even rows across the beam, the first one first, as `Geometry.flat` has them."""
+        known, detector = self._integrator, self._integrator.detector
+        untilted = known.rot1 == known.rot2 == known.rot3 == 0 and not getattr(known, "parallax", None)
+        even = detector.uniform_pixel and detector.IS_FLAT and detector.IS_CONTIGUOUS
+        return bool(untilted and even and int(detector.orientation) in _FIRST_PIXEL_FIRST)
+
+    @cached_property
+    def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        known = self._integrator
+        y = (np.arange(self.shape[0]) + 0.5) * self.pixel_size_m[0] - known.poni1
+        x = (np.arange(self.shape[1]) + 0.5) * self.pixel_size_m[1] - known.poni2
+        return y[:, None], x[None, :]
 
     def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
         places = (np.asarray(values, float) for values in (y, x))

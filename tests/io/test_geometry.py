@@ -146,3 +146,40 @@ def test_the_beam_of_a_flat_detector_can_be_moved(panels: md.Geometry) -> None:
     assert dask.tokenize.tokenize(there) == dask.tokenize.tokenize(moved)
     with pytest.raises(MrczdaskError, match="no flat detector"):
         panels.moved((1.0, 2.0))
+
+
+PONI = """# made for a test
+poni_version: 2.1
+Detector: {detector}
+Detector_config: {config}
+Distance: 0.1234567
+Poni1: 0.0217
+Poni2: 0.0193
+Rot1: {tilt}
+Rot2: 0.0
+Rot3: 0.0
+Wavelength: 1.03e-10
+"""
+EVEN = '{"pixel1": 7.5e-05, "pixel2": 8.6e-05, "max_shape": [300, 280], "orientation": %d}'
+
+
+@pytest.mark.parametrize(
+    ("detector", "config", "tilt", "plain"),
+    [
+        ("Detector", EVEN % 3, 0.0, True),
+        ("Detector", EVEN % 2, 0.0, False),
+        ("Detector", EVEN % 3, 0.01, False),
+        ("Xpad_flat", "{}", 0.0, False),
+    ],
+)
+def test_the_maps_of_an_even_detector_are_those_of_pyfai(
+    tmp_path: Path, detector: str, config: str, tilt: float, plain: bool
+) -> None:
+    pyfai = pytest.importorskip("pyFAI")
+    path = tmp_path / "detector.poni"
+    path.write_text(PONI.format(detector=detector, config=config, tilt=tilt), encoding="utf-8")
+    ours, theirs = md.Geometry.from_poni(path), pyfai.load(str(path))
+    assert ours._plain is plain  # type: ignore[attr-defined]
+    for unit in ("q_A^-1", "2th_deg", "r_m"):
+        wanted = theirs.array_from_unit(ours.shape, "center", unit, scale=False)
+        np.testing.assert_allclose(ours.radius(unit), wanted, rtol=1e-12)
