@@ -92,7 +92,7 @@ def _blended(bad: NDArray[np.bool_], weight: NDArray[np.float32]) -> tuple[NDArr
     """Weights, and what the point spread over the good neighbours is multiplied by; 0 where there are none."""
     near = np.empty((1, *bad.shape), np.float32)
     _blend((~bad)[None], np.zeros_like(weight), np.ones_like(weight), np.zeros_like(bad), _SPREAD32, near)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(near[0] > 0, (1 - weight) / near[0], np.float32(0))
     return weight, np.ascontiguousarray(scale, np.float32)
 

@@ -20,6 +20,8 @@ _SAMPLE: Final = 1 << 14
 """Pixels whose distribution spreads the buckets of the sort evenly."""
 _BINS: Final = 1 << 12
 """Bins from values to buckets: at most 3 pixels of a line of 4096 share one of a normal distribution."""
+_ROUNDING: Final = 1e-6
+"""Relative, of a total variation summed in float32."""
 _TAIL: Final = 1e-3
 """Part of the sample beyond each end of the bins, so that one hot pixel does not stretch them."""
 
@@ -201,8 +203,17 @@ def _lanes(how: Midway) -> int:
 
 def _flattest(how: Midway, variation: Any) -> int:
     """The lane of least total variation; the first of equals."""
-    n = len(how.sigmas)
-    return 0 if n == 1 else int(np.argmin(variation()[:n]))
+    n, lane = len(how.sigmas), 0
+    variations = variation()[:n] if n > 1 else [0.0]
+    for other in range(1, n):
+        if _is_less(variations[other], variations[lane]):
+            lane = other
+    return lane
+
+
+def _is_less(variation: float, least: float) -> bool:
+    """Less by more than the rounding, so that every way to count chooses the same sigma."""
+    return variation < least * (1 - _ROUNDING)
 
 
 def _match_sorted(lines: NDArray[np.float32], how: Midway, work: Workspace) -> tuple[NDArray[np.float32], float]:
@@ -245,7 +256,7 @@ def _match_own(
     for sigma in how.sigmas:
         match.match_own(codes, match.smooth_across_lines(ordered, gaussian(sigma)), runs, how.upper, image)
         variation = match.image_variation(image)
-        if variation < least:
+        if _is_less(variation, least):
             least, chosen = variation, sigma
             best, image = image, best
     return best, chosen
