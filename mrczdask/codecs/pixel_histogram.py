@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from mrczdask.codecs import pixel_histogram_stream as stream
+from mrczdask.codecs.class_map import NAME
 from mrczdask.codecs.container import Header
 from mrczdask.codecs.shells import Numcodec, Serializer, as_shape, pixels_in
 
@@ -29,7 +30,7 @@ class PixelHistogramNumcodec(Numcodec):
     True
     """
 
-    codec_id = stream.NAME
+    codec_id = NAME
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class PixelHistogram(Serializer):
     (True, True)
     """
 
-    codec_name: ClassVar[str] = stream.NAME
+    codec_name: ClassVar[str] = NAME
     numcodec_class: ClassVar[type[Numcodec]] = PixelHistogramNumcodec
 
     pattern_shape: tuple[int, ...] | None = None

@@ -29,8 +29,8 @@ def correlation_bits(values: Patterns, low: int, class_of: Map, classes: int, st
     zero = values.dtype.type(low)
     for r in range(0, values.shape[0] - 1, step):
         for p in range(values.shape[1]):
-            x = min(np.int64(values.dtype.type(values[r, p] - zero)), _SATURATED)
-            y = min(np.int64(values.dtype.type(values[r + 1, p] - zero)), _SATURATED)
+            x: Any = min(np.int64(values.dtype.type(values[r, p] - zero)), _SATURATED)
+            y: Any = min(np.int64(values.dtype.type(values[r + 1, p] - zero)), _SATURATED)
             s = sums[class_of[p]]
             s[0] += 1
             s[1] += x
@@ -40,10 +40,10 @@ def correlation_bits(values: Patterns, low: int, class_of: Map, classes: int, st
             s[5] += x * y
     bits = 0.0
     for c in range(classes):
-        n, x, y, xx, yy, xy = sums[c].astype(np.float64)
-        spread = (n * xx - x * x) * (n * yy - y * y)
+        n, sx, sy, sxx, syy, sxy = sums[c].astype(np.float64)
+        spread = (n * sxx - sx * sx) * (n * syy - sy * sy)
         if spread > 0:
-            bits -= 0.5 * n * np.log2(max(1 - (n * xy - x * y) ** 2 / spread, 1e-6))
+            bits -= 0.5 * n * np.log2(max(1 - (n * sxy - sx * sy) ** 2 / spread, 1e-6))
     return bits / max(sums[:, 0].sum(), 1.0)
 
 
@@ -133,7 +133,8 @@ def decode_patterns(
     rows, columns = values.shape
     bases, widths = token_bases()
     x, before = states.copy(), np.empty(columns, np.uint8)
-    position, last, bit, i = np.uint64(0), np.uint64(max(words.size - LANES, 0)), 0, 0
+    position, last, i = np.uint64(0), np.uint64(max(words.size - LANES, 0)), 0
+    bit: Any = 0
     zero: Any = np.uint64(values.dtype.type(low))
     for r in range(rows):
         for p in range(columns):

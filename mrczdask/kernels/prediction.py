@@ -231,7 +231,7 @@ def encode_lanes(
 @njit(nogil=True, cache=True)
 def _encode_lanes(
     symbols: NDArray[np.uint16], frequencies: NDArray[np.uint16], rows: int, width: int
-) -> tuple[NDArray[np.uint32], int]:
+) -> tuple[NDArray[np.uint32], Any]:
     """States and where the words begin: there are never more words than symbols done."""
     reciprocals, packed = encoding_tables(frequencies)
     entries = np.zeros((CONTEXTS * ALPHABET, 2), np.uint64)  # side by side: one cache line
