@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from mrczdask.movies.neighbours import neighbour_sums
 
 THREADS = 2
 RADII = (1, 4, 12, 25)
+DIFFERENT = 25
+"""Movies that are simulated to measure memory: what more there are changes nothing but their number."""
 BARS = {"outliers": 4.0, "windows": 0.2, "koma": 3.0}
 
 
@@ -140,8 +144,12 @@ def windows(sums: xr.DataArray, radius: int) -> xr.DataArray:
 def _written(shape: tuple[int, ...], folder: Path) -> xr.Dataset:
     session = md.simulate.session(shape[0], shape[1:], dose=2, pattern=md.simulate.Pattern(pixel_sd=0.1))[0]
     for k in range(shape[0]):
-        md.write_mrcz(session.images.isel(movie=k), folder / f"movie_{k:04d}.mrcz")
+        md.write_mrcz(session.images.isel(movie=k), _movie(folder, k))
     return md.open_session(folder / "movie_*.mrcz", order="name")
+
+
+def _movie(folder: Path, k: int) -> Path:
+    return folder / f"movie_{k:04d}.mrcz"
 
 
 def radii(shape: tuple[int, ...], repeats: int) -> Table:
@@ -171,29 +179,37 @@ def memory(shape: tuple[int, int, int], counts: Sequence[int]) -> Table:
         "Memory of process_session",
         ["movies", "seconds", "peak of a worker, MB", "spilled, MB"],
         f"{' x '.join(map(str, shape))} uint8 a movie in MRCZ files, two workers of one thread and 1 GB each, koma=12. "
-        "The peak includes the libraries, about 250 MB.",
+        f"The peak includes the libraries, about 350 MB. {DIFFERENT} movies differ, the others are links to them.",
     )
-    for count in counts:
-        run = in_child(_session_memory, (count, *shape))
-        table.add(count, run.seconds, run.value["peak"], run.value["spilled"])
+    folder = Path(tempfile.mkdtemp())
+    try:
+        _written((min(max(counts), DIFFERENT), *shape), folder)
+        for count in counts:
+            for k in range(DIFFERENT, count):
+                _movie(folder, k).unlink(missing_ok=True)
+                os.link(_movie(folder, k % DIFFERENT), _movie(folder, k))
+            run = in_child(_session_memory, [str(_movie(folder, k)) for k in range(count)], str(folder))
+            table.add(count, run.value["seconds"], run.value["peak"], run.value["spilled"])
+    finally:
+        shutil.rmtree(folder)
     return table
 
 
-def _session_memory(shape: tuple[int, ...]) -> dict[str, float]:
+def _session_memory(movies: list[str], folder: str) -> dict[str, float]:
     from distributed import Client, LocalCluster
 
-    folder = Path(tempfile.mkdtemp())
-    try:
-        session = _written(shape, folder)
-        with (
-            LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1GB", dashboard_address=":0") as cluster,
-            Client(cluster) as client,
-        ):
-            md.process_session(session, folder / "corrected.zarr", koma=12)
-            found = client.run(_worker_memory)
-    finally:
-        shutil.rmtree(folder)
-    return {name: max(one[name] for one in found.values()) for name in ("peak", "spilled")}
+    session = md.open_session(movies, order="name")
+    out = Path(folder, "corrected.zarr")
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1GB", dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        start = time.perf_counter()
+        md.process_session(session, out, koma=12)
+        seconds = time.perf_counter() - start
+        found = client.run(_worker_memory)
+    shutil.rmtree(out)
+    return {"seconds": seconds} | {name: max(one[name] for one in found.values()) for name in ("peak", "spilled")}
 
 
 def _worker_memory(dask_worker: Any = None) -> dict[str, float]:

@@ -68,11 +68,13 @@ class MovingSum:
         total = self._move(window.start, window.stop)
         return total if window.own < 0 else total - self._image(window.own)
 
-    def mean(self, window: Window, unit: float) -> NDArray[np.float32]:
+    def mean(self, window: Window, unit: float, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The mean over a window that holds a movie."""
         total = self._move(window.start, window.stop)
         own = total[:0] if window.own < 0 else self._image(window.own)
-        return np.asarray(_scaled(total, own, unit / window.size))
+        out = np.empty(total.shape, np.float32) if out is None else out
+        _scale(total, own, unit / window.size, out)
+        return out
 
     def _move(self, start: int, stop: int) -> NDArray[np.int64]:
         apart = start >= self._stop or stop <= self._start
@@ -99,9 +101,8 @@ def _exchange(total: NDArray[np.int64], enters: NDArray[np.int64], leaves: NDArr
 
 
 @njit(nogil=True, cache=True)
-def _scaled(total: NDArray[np.int64], own: NDArray[np.int64], scale: float) -> NDArray[np.float32]:
-    """(total - own) * scale; an empty `own` is left out."""
-    out = np.empty(total.shape, np.float32)
+def _scale(total: NDArray[np.int64], own: NDArray[np.int64], scale: float, out: NDArray[np.float32]) -> None:
+    """out = (total - own) * scale; an empty `own` is left out."""
     for y in range(total.shape[0]):
         if own.shape[0]:
             for x in range(total.shape[1]):
@@ -109,7 +110,6 @@ def _scaled(total: NDArray[np.int64], own: NDArray[np.int64], scale: float) -> N
         else:
             for x in range(total.shape[1]):
                 out[y, x] = np.float32(total[y, x] * scale)
-    return out
 
 
 def knock_out_sums(
@@ -117,8 +117,12 @@ def knock_out_sums(
 ) -> NDArray[Any]:
     """(len(windows), y, x): the sum over each window, or its mean as float32; NaN for an empty one."""
     moving = MovingSum(images)
-    out = np.full((len(windows), *images(max(windows[0].own, 0)).shape), np.nan, np.float32 if mean else np.float64)
+    out = np.empty((len(windows), *images(max(windows[0].own, 0)).shape), np.float32 if mean else np.float64)
     for k, window in enumerate(windows):
-        if window.size:
-            out[k] = moving.mean(window, unit) if mean else moving.without(window) * unit
+        if not window.size:
+            out[k] = np.nan
+        elif mean:
+            moving.mean(window, unit, out[k])
+        else:
+            out[k] = moving.without(window) * unit
     return out

@@ -27,7 +27,8 @@ def neighbour_sums(sums: da.Array, windows: Sequence[Window], accepted: NDArray[
     size = max(window.stop - window.start for window in windows)
     group = max(min(size, n), 1)
     rows = int(np.clip(ny * TASK_BYTES // max((group + size) * 8 * ny * nx, 1), min(64, ny), ny))
-    sums = sums.rechunk((1, rows, -1))
+    sums = sums.rechunk({1: rows, 2: -1})
+    homes = [(chunk, k) for chunk, length in enumerate(sums.chunks[0]) for k in range(length)]
     dtype = np.dtype(np.float32 if mean else np.float64)
     places = np.flatnonzero(accepted).tolist()
     firsts = range(0, n, group)
@@ -37,14 +38,23 @@ def neighbour_sums(sums: da.Array, windows: Sequence[Window], accepted: NDArray[
         wanted = list(windows[first : first + group])
         low, high = min(w.start for w in wanted), max(w.stop for w in wanted)
         moved = [Window(w.start - low, w.stop - low, w.own - low if w.own >= 0 else -1) for w in wanted]
+        taken = [homes[place] for place in (places[low:high] or [first])]
+        chunks_taken = sorted({chunk for chunk, _ in taken})
+        inside = [(chunks_taken.index(chunk), offset) for chunk, offset in taken]
         for band in range(len(sums.chunks[1])):
-            blocks = [(sums.name, movie, band, 0) for movie in (places[low:high] or [first])]
-            graph[(name, k, band, 0)] = (_windows, blocks, moved, mean)
+            blocks = [(sums.name, chunk, band, 0) for chunk in chunks_taken]
+            graph[(name, k, band, 0)] = (_windows, blocks, inside, moved, mean)
     chunks = (tuple(min(group, n - first) for first in firsts), *sums.chunks[1:])
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[sums])  # type: ignore[list-item]
     whole = da.Array(layers, name, chunks, meta=np.empty((0, 0, 0), dtype))
     return whole.rechunk((1, -1, -1))
 
 
-def _windows(blocks: list[NDArray[Any]], windows: list[Window], mean: bool) -> NDArray[Any]:
-    return knock_out_sums(lambda place: fixed(blocks[place][0]), windows, unit_of(blocks[0].dtype), mean=mean)
+def _windows(
+    blocks: list[NDArray[Any]], inside: list[tuple[int, int]], windows: list[Window], mean: bool
+) -> NDArray[Any]:
+    def image(place: int) -> NDArray[np.int64]:
+        block, offset = inside[place]
+        return fixed(blocks[block][offset])
+
+    return knock_out_sums(image, windows, unit_of(blocks[0].dtype), mean=mean)

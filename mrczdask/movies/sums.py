@@ -16,6 +16,10 @@ from mrczdask.provenance import record
 
 STREAM_BYTES: Final = 64 << 20
 """Pixels read at once while summing, counted at 4 bytes each: one 4k frame, or many small ones."""
+GROUP_BYTES: Final = 8 << 20
+"""Sums in one chunk, where they are many: reading and writing a chunk takes a millisecond whatever it holds."""
+LEAST_CHUNKS: Final = 48
+"""Chunks that a session is left with, for every thread to have some."""
 
 
 def sum_frames(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.DataArray | NDArray[Any]:
@@ -39,8 +43,8 @@ def sum_frames(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.DataArray 
 
     Notes
     -----
-    Movies straight from `open_movie` or `open_session` are summed by one streaming task a movie, which holds one
-    frame and one accumulator. Sums of anything else are a tree over the chunks.
+    Movies straight from `open_movie` or `open_session` are summed by one streaming task a movie, or for several small
+    ones, which holds one frame and one accumulator a movie. Sums of anything else are a tree over the chunks.
 
     Examples
     --------
@@ -68,7 +72,9 @@ def _sum(pixels: Any, axis: int) -> Any:
     if source is None:
         return pixels.sum(axis=axis, dtype=dtype)
     sums = _FrameSums(source, dtype, pixels.name)
-    chunks = (1,) * axis + sums.shape[axis:]
+    image_bytes = max(sums.shape[-2] * sums.shape[-1] * dtype.itemsize, 1)
+    together = max(min(GROUP_BYTES // image_bytes, sums.shape[0] // LEAST_CHUNKS), 1) if axis == 1 else 1
+    chunks = (together,) * axis + sums.shape[axis:]
     return da.from_array(sums, chunks=chunks, meta=np.empty((0,) * len(chunks), dtype))
 
 
@@ -94,6 +100,12 @@ class _FrameSums:
         return "mrczdask.sum_frames", self._token
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        if self.ndim == 3 and isinstance(key[0], slice):
+            movies = range(*key[0].indices(self.shape[0]))
+            return np.stack([self._sum((movie, *key[1:])) for movie in movies]) if len(movies) > 1 else self._sum(key)
+        return self._sum(key)
+
+    def _sum(self, key: tuple[Any, ...]) -> NDArray[Any]:
         n_frames, ny, nx = self._source.shape[-3:]
         step = max(STREAM_BYTES // (4 * ny * nx), 1)
         total = self._part(key, slice(0, step))

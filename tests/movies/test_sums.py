@@ -101,6 +101,22 @@ def test_a_session_is_one_streaming_task_a_movie(tmp_path: Path) -> None:
     assert len(pickle.dumps(sums.data.dask)) < 100_000
 
 
+def test_small_movies_are_summed_several_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    movies = [file_of(tmp_path, "i2", f"m{k}.mrcz", k) for k in range(5)]
+    session = md.open_session(f"{tmp_path}/*.mrcz", order="name")
+    alone = md.sum_frames(session)
+    monkeypatch.setattr("mrczdask.movies.sums.LEAST_CHUNKS", 2)
+    together = md.sum_frames(session)
+    assert (alone.chunksizes["movie"], together.chunksizes["movie"]) == ((1,) * 5, (2, 2, 1))
+    expected = np.stack([movie.sum(axis=0, dtype="i8") for movie in movies])
+    np.testing.assert_array_equal(together.values, expected)
+    for part in (slice(1, 4), slice(None, None, -1), 3, [0, 3]):
+        np.testing.assert_array_equal(together.isel(movie=part).values, expected[part])
+    known = together.compute()
+    outcomes = [md.koma(session, sums=known.chunk(movie=n), radius=1) for n in (1, 2)]
+    np.testing.assert_array_equal(outcomes[0].images.values, outcomes[1].images.values)
+
+
 def test_the_frames_are_streamed(tmp_path: Path) -> None:
     shape = (400, 256, 256)
     frame = counts(shape[1:], "i2")
