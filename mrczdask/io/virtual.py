@@ -22,10 +22,9 @@ from mrczdask.io.virtual_refs import (
     ParquetReferences,
     References,
     ReferenceStore,
-    write_json,
-    write_parquet,
 )
 from mrczdask.io.virtual_table import VirtualTable, read_table
+from mrczdask.io.virtual_writer import write_json, write_parquet
 
 JSON_SUFFIX, PARQUET_SUFFIX, ICECHUNK_SUFFIX = ".json", ".parquet", ".icechunk"
 SUFFIXES: Final = (JSON_SUFFIX, PARQUET_SUFFIX, ICECHUNK_SUFFIX)

@@ -13,8 +13,9 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.source import is_remote, local_path, without_secrets
-from mrczdask.io.virtual_refs import _folder, _plain, checked_url
+from mrczdask.io.virtual_refs import _folder, checked_url
 from mrczdask.io.virtual_table import VirtualTable, read_table
+from mrczdask.io.virtual_writer import _plain
 
 if TYPE_CHECKING:
     from virtualizarr.manifests import ManifestArray, ManifestStore
@@ -50,8 +51,9 @@ def manifest_array(table: VirtualTable) -> ManifestArray:
         dimension_names=schema.SESSION_DIMS,
         storage_transformers=None,
     )
+    all_paths: Any = np.broadcast_to(paths, grid).copy()
     manifest = ChunkManifest.from_arrays(
-        paths=np.broadcast_to(paths, grid).copy(),
+        paths=all_paths,
         offsets=table.offsets,
         lengths=np.ascontiguousarray(table.lengths),
         validate_paths=False,

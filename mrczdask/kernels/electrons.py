@@ -30,7 +30,7 @@ def find_electrons(
         found = 0  # without a branch: a tenth of the pixels may be bright, and a wrong guess costs more than a write
         for x in range(nx):
             bright[found] = x
-            found += _signal(frame, dark, y, x) >= limit
+            found += int(_signal(frame, dark, y, x) >= limit)
         for x in bright[:found]:
             if _is_maximum(frame, dark, y, x, _signal(frame, dark, y, x)):
                 if n < events.size:

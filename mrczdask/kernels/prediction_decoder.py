@@ -58,6 +58,7 @@ def decode_pixels(
     length = lane_rows(rows)
     x, left, w0 = states.copy(), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     north, tokens = np.empty((LANES, _COLUMNS + 8), np.int64), _packed_tokens()
+    stream = (lookup, table, tokens, words, extra)
     last = np.uint64(max(words.size - LANES, 0))
     at = (np.uint64(0), np.uint64(0), np.int64(0))
     for t in range(length):
@@ -66,46 +67,11 @@ def decode_pixels(
         for first in range(0, width, _COLUMNS):
             n = min(_COLUMNS, width - first)
             _look_north(pixels, height, length, t, active, model, first, north[:, :n])
+            part = north[:, :n]
             if entropy == RANS and model[STEP] == 1 and active == LANES:
-                at = _eight_lanes(
-                    pixels,
-                    length,
-                    t,
-                    first,
-                    north[:, :n],
-                    left,
-                    w0,
-                    x,
-                    model,
-                    lookup,
-                    table,
-                    tokens,
-                    words,
-                    extra,
-                    at,
-                    n_bits,
-                )
+                at = _eight_lanes(pixels, length, t, first, part, left, w0, x, model, stream, at, n_bits)
             else:
-                at = _any_lanes(
-                    pixels,
-                    length,
-                    t,
-                    first,
-                    north[:, :n],
-                    left,
-                    w0,
-                    x,
-                    model,
-                    lookup,
-                    table,
-                    tokens,
-                    words,
-                    extra,
-                    at,
-                    n_bits,
-                    active,
-                    entropy,
-                )
+                at = _any_lanes(pixels, length, t, first, part, left, w0, x, model, stream, at, n_bits, active, entropy)
             if at[0] > last or at[1] > np.uint64(n_bits):
                 return False
     done = at[0] == last and at[1] == np.uint64(n_bits) and at[2] == 0
@@ -141,12 +107,11 @@ def _look_north(pixels, height, length, t, active, model, first, north):  # type
 
 
 @njit(nogil=True, cache=True)
-def _eight_lanes(  # type: ignore[no-untyped-def]
-    pixels, length, t, first, north, left, w0, x, model, lookup, table, tokens, words, extra, at, n_bits
-):
+def _eight_lanes(pixels, length, t, first, north, left, w0, x, model, stream, at, n_bits):  # type: ignore[no-untyped-def]
     """Some columns of a line of all lanes by rANS; returns (words, bits, 0), past the end when corrupt."""
     flat, stride = pixels.reshape(-1), np.uint64(length * pixels.shape[1])
     i = np.uint64(t * pixels.shape[1] + first)
+    lookup, table, tokens, words, extra = stream
     shift, low, high, context_shift = model[SHIFT], model[LOW], model[HIGH], np.uint64(model[CONTEXT_SHIFT])
     p, entries = np.empty(LANES, np.int64), np.empty(LANES, np.uint32)
     position, bit, _ = at
@@ -190,26 +155,10 @@ def _residual(token: Any, extra: Any, bit: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def _any_lanes(  # type: ignore[no-untyped-def]
-    pixels,
-    length,
-    t,
-    first,
-    north,
-    left,
-    w0,
-    x,
-    model,
-    lookup,
-    table,
-    tokens,
-    words,
-    extra,
-    at,
-    n_bits,
-    active,
-    entropy,
+    pixels, length, t, first, north, left, w0, x, model, stream, at, n_bits, active, entropy
 ):
     """Some columns of a line of the `active` lanes in either entropy code; returns (words, bits, run of zeros)."""
+    lookup, table, tokens, words, extra = stream
     shift, low, high, step = model[SHIFT], model[LOW], model[HIGH], model[STEP]
     context_shift, slots = np.uint64(model[CONTEXT_SHIFT]), np.uint32(SCALE - 1)
     position, bit, run = at
