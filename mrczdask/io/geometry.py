@@ -203,7 +203,7 @@ class Geometry:
         """
         check_unit(unit)
         y, x = self._offsets
-        r = np.sqrt(y * y + x * x)
+        r: NDArray[np.float64] = np.sqrt(y * y + x * x)
         if unit == "pixel":
             return np.hypot(y / self.pixel_size_m[0], x / self.pixel_size_m[1])
         if unit.startswith("r_"):
