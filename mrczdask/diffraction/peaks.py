@@ -131,6 +131,8 @@ def find_peaks(
     """
     images = as_shots(frames)
     _check(images, cutoff_peak, patch_size, connected, gaps, border)
+    if background is None and mask is not None:
+        options["mask"] = mask
     background = background_of(images, geometry, background, options, "find_peaks")
     half = patch_size // 2
     rule = kernel.Rule(

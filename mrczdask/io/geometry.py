@@ -257,7 +257,7 @@ class Geometry:
 
 class _PoniGeometry(Geometry):
     """Asks pyFAI for every map, so that bins are the same as its own; where nothing is tilted or bent, the maps of a
-    flat detector are the same and there in a tenth of the time."""
+    flat detector are the same, and pyFAI's are not waited for."""
 
     def __init__(self, url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None):
         self._integrator = _load_poni(url)
