@@ -74,5 +74,5 @@ def test_the_command_line(archive: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert main(["virtualize", str(tmp_path / "m.mrcz"), "--to", str(tmp_path / "v.json")]) == 0
     assert "1 x 3 x 32 x 32 uint8" in capsys.readouterr().out
     for _ in range(2):
-        assert main(["convert", str(tmp_path / "m.mrcz"), str(tmp_path / "m.zarr"), "--resume", "-q"]) == 0
+        assert main(["convert", str(tmp_path / "m.mrcz"), str(tmp_path / "converted.zarr"), "--resume", "-q"]) == 0
     assert main(["convert", str(tmp_path / "m.mrcz"), str(tmp_path / "m.mrc"), "--resume", "-q"]) == 1

@@ -196,8 +196,12 @@ def test_the_sidecar_too(tmp_path: Path) -> None:
     assert "a.mrcz.index.json is not used: the file has changed since" in str(report)
 
 
+OF_ARCHIVES = ("archive-metadata", "shard-", "shards-absent", "partial-files")
+"""Faults of test_archive_check.py."""
+
+
 def test_no_fault_of_the_table_is_left_out() -> None:
-    assert set(FAULTS) == {*CASES, "sidecar-stale"}
+    assert {code for code in FAULTS if not code.startswith(OF_ARCHIVES)} == {*CASES, "sidecar-stale"}
 
 
 @pytest.mark.parametrize("pixels", [True, False])
