@@ -20,6 +20,7 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.formats.faults import Finding, find
 from mrczdask.formats.frame_index import footer_bytes, parse_footer
+from mrczdask.io.archive_codecs import configuration_of
 from mrczdask.io.source import without_secrets
 from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, open_store
 
@@ -128,7 +129,8 @@ def _index(array: zarr.Array[Any], place: tuple[int, ...]) -> str | None:
     codec = next((c for c in array.metadata.codecs if isinstance(c, ShardingCodec)), None)  # type: ignore[union-attr]
     if codec is None or array.shards is None:
         return None
-    if [c.to_dict()["name"] for c in codec.index_codecs] != _STANDARD_INDEX or codec.index_location.value != "end":
+    is_standard = [c.to_dict()["name"] for c in codec.index_codecs] == _STANDARD_INDEX
+    if not is_standard or configuration_of(codec)["index_location"] != "end":
         return None
     entries = math.prod(shard // chunk for shard, chunk in zip(array.shards, array.chunks, strict=True))
     key = _in(array, "c/" + "/".join(map(str, place)))

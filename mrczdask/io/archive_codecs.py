@@ -78,6 +78,12 @@ def codecs_of(variable: xr.DataArray, codec: Any, inner: Sequence[int]) -> dict[
     return {"compressors": (Crc32cCodec(),) if codec == "none" else (codec, Crc32cCodec())}
 
 
+def configuration_of(codec: Any) -> dict[str, Any]:
+    """As in zarr.json: the attributes of a codec are enumerations in some versions of Zarr and strings in others."""
+    configuration: dict[str, Any] = codec.to_dict().get("configuration", {})
+    return configuration
+
+
 def _blosc(shuffle: str) -> BloscCodec:
     return BloscCodec(cname="zstd", clevel=1, shuffle=_ZARR_SHUFFLE[shuffle])
 

@@ -15,6 +15,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from mrczdask.codecs.shells import Serializer
 from mrczdask.formats.frame_index import pack_footer
 from mrczdask.formats.mrcz import FrameTable
+from mrczdask.io.archive_codecs import configuration_of
 
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -29,7 +30,7 @@ def encode_shard(block: NDArray[Any], target: zarr.Array[Any]) -> bytes | None:
         return None
     encode = _encoder(codec, target.dtype)
     index = [type(one) for one in codec.index_codecs]
-    if encode is None or codec.index_location.value != "end" or index != [BytesCodec, Crc32cCodec]:
+    if encode is None or configuration_of(codec)["index_location"] != "end" or index != [BytesCodec, Crc32cCodec]:
         return None
     grid = tuple(n // c for n, c in zip(block.shape, codec.chunk_shape, strict=True))
     parts = []
@@ -46,17 +47,18 @@ def _encoder(codec: ShardingCodec, dtype: Any) -> Any:
     first, *rest = codec.codecs
     if isinstance(first, Serializer) and not rest:
         return first.encode_array
-    is_plain = isinstance(first, BytesCodec) and (first.endian is None or first.endian.value == "little")
+    is_plain = isinstance(first, BytesCodec) and configuration_of(first).get("endian", "little") == "little"
     if not is_plain or np.dtype(dtype).byteorder == ">":
         return None
     if [type(one) for one in rest] != [BloscCodec, Crc32cCodec]:
         return None
-    blosc: Any = rest[0]
-    shuffle, name = _SHUFFLES[blosc.shuffle.value], blosc.cname.value.encode()
+    blosc = configuration_of(rest[0])
+    shuffle, name = _SHUFFLES[blosc["shuffle"]], blosc["cname"].encode()
+    level, block, item = blosc["clevel"], blosc["blocksize"], blosc["typesize"]
 
     def encode(chunk: NDArray[Any]) -> bytes:
         raw = chunk.reshape(-1).view(np.uint8)
-        packed = numcodecs.blosc.compress(raw, name, blosc.clevel, shuffle, blosc.blocksize, blosc.typesize)
+        packed = numcodecs.blosc.compress(raw, name, level, shuffle, block, item)
         return b"".join([packed, google_crc32c.value(packed).to_bytes(4, "little")])
 
     return encode
