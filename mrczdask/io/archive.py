@@ -67,8 +67,9 @@ def write_archive(
         root for all else.
     codec : {"auto", "zstd", "pixel_histogram", "b3d", "none"} or Zarr codec
         "auto" measures on two chunks: Blosc-zstd with the best shuffle, or `codecs.PixelHistogram` or lossless
-        `codecs.B3D` where one of them needs 5 % less; "zstd" is Blosc-zstd with shuffled bits. A Zarr v3
-        array-to-bytes codec is used as the serializer, a bytes-to-bytes codec as the compressor.
+        `codecs.B3D` where one of them needs 5 % less; 64-bit integers, which sums are, get Blosc-lz4, the fastest to
+        read. "zstd" is Blosc-zstd with shuffled bits. A Zarr v3 array-to-bytes codec is used as the serializer, a
+        bytes-to-bytes codec as the compressor.
     frames_per_shard : int, optional
         Frames in one shard; by default those of a Dask chunk.
     resume : bool

@@ -25,6 +25,9 @@ PATTERN_BYTES: Final = 4 << 20
 """Of a block of patterns of a scan: one request reads it, and it holds the 64 patterns PixelHistogram wants."""
 WORTH: Final = 0.95
 """A codec of this package is taken where it needs 5 % less than Blosc, which every reader of Zarr has."""
+SUM_BYTES: Final = 8
+"""Integers of this size are sums of movies, which are read again and again: LZ4 with shuffled bytes is decoded five
+times as fast as zstd and needs 3 bits a pixel more, of the 100 that the frames of a movie need together."""
 SAMPLES: Final = 2
 SAMPLE_BYTES: Final = 8 << 20
 _ZARR_SHUFFLE: Final[dict[str, Any]] = {"none": "noshuffle", "byte": "shuffle", "bit": "bitshuffle"}
@@ -84,16 +87,18 @@ def configuration_of(codec: Any) -> dict[str, Any]:
     return configuration
 
 
-def _blosc(shuffle: str) -> BloscCodec:
-    return BloscCodec(cname="zstd", clevel=1, shuffle=_ZARR_SHUFFLE[shuffle])
+def _blosc(shuffle: str, name: Literal["zstd", "lz4"] = "zstd") -> BloscCodec:
+    return BloscCodec(cname=name, clevel=1, shuffle=_ZARR_SHUFFLE[shuffle])
 
 
 def _measured(variable: xr.DataArray, inner: Sequence[int]) -> Any:
     """The codec by which a few chunks of the array are smallest."""
-    samples = [np.ascontiguousarray(block) for _, block in run_regions(_sample_tasks(variable, inner))]
     dtype = variable.dtype
+    if dtype.kind in "iu" and dtype.itemsize == SUM_BYTES:
+        return _blosc("byte", "lz4")
     if dtype.kind not in "iufcb":
         return _blosc("byte")
+    samples = [np.ascontiguousarray(block) for _, block in run_regions(_sample_tasks(variable, inner))]
     images = [block.reshape(-1, block.shape[-1]) for block in samples]
     plan = choose_blosc(images, Encoding(0, dtype, "zstd"), None, None)
     blosc = _blosc(plan.shuffle)

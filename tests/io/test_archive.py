@@ -136,6 +136,7 @@ def test_auto_takes_what_is_smallest() -> None:
     assert isinstance(chosen(smooth), B3D)
     assert isinstance(chosen(noise), BloscCodec)
     assert isinstance(chosen(flat), BloscCodec)
+    assert chosen(md.sum_frames(frames)).to_dict()["configuration"]["cname"] == "lz4"
     assert isinstance(codecs_of(flat, "zstd", (1, 64, 64))["compressors"][-1], Crc32cCodec)
 
 
