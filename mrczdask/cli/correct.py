@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from mrczdask import schema
 from mrczdask.cli import OK
-from mrczdask.cli.files import AsJson, Quiet
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def correct(
     resume: bool = True,
     order: Literal["time", "name", "given"] = "time",
     skip_unfit: Annotated[bool, Parameter(negative="")] = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -84,12 +84,6 @@ def correct(
         By time of acquisition, by name or as given: neighbours are averaged.
     skip_unfit
         Leave out movies that cannot be opened or have another shape, with a warning.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bars.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.session import open_session

@@ -10,10 +10,8 @@ from cyclopts import Parameter
 
 from mrczdask import schema
 from mrczdask.cli import FAILED, OK
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import megabytes, print_json, print_table
-
-AsJson = Annotated[bool, Parameter(name="--json", negative="")]
-Quiet = Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")]
 
 
 def info(*files: str, as_json: AsJson = False) -> int:
@@ -23,8 +21,6 @@ def info(*files: str, as_json: AsJson = False) -> int:
     ----------
     files
         Files or patterns.
-    as_json
-        Print a JSON list instead of text.
     """
     from mrczdask.errors import MrcFormatError
     from mrczdask.io.session import expand_urls
@@ -96,12 +92,8 @@ def validate(*files: str, as_json: AsJson = False, headers_only: bool = False, q
     ----------
     files
         Files or patterns.
-    as_json
-        Print a JSON list instead of text.
     headers_only
         Do not unpack the pixels.
-    quiet
-        No progress bar.
     """
     from mrczdask.io.session import expand_urls
     from mrczdask.io.validate import validate as validate_file
@@ -127,7 +119,7 @@ def convert(
     signed: bool | None = None,
     readable: Annotated[bool, Parameter(negative="")] = False,
     resume: Annotated[bool, Parameter(negative="")] = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -153,12 +145,6 @@ def convert(
         Take the whole frames of a truncated file.
     resume
         Go on with a .zarr whose writing was interrupted.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bar.
-    as_json
-        Print what was written as JSON.
     """
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.convert import convert as convert_movie
@@ -208,8 +194,6 @@ def virtualize(
         What to write: .json or .parquet (references of kerchunk), .icechunk.
     order
         Of the movies: time of acquisition, name, or as given.
-    as_json
-        Print what was written as JSON.
     """
     from mrczdask.io.virtual import virtualize as virtualize_files
 
@@ -240,8 +224,6 @@ def index(
         Write the index behind the last frame, in place (the default): the file is then a valid Zarr v3 shard too.
     sidecar
         Write FILE.index.json and leave the file as it is.
-    as_json
-        Print a JSON list instead of text.
     """
     from mrczdask.io.index import frame_index, write_index
     from mrczdask.io.session import expand_urls

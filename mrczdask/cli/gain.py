@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from mrczdask import schema
 from mrczdask.cli import FAILED, OK
-from mrczdask.cli.files import AsJson, Quiet
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import print_json, print_table
 
 app = App(
@@ -39,7 +39,7 @@ def estimate(
     sum_to: float = 40.0,
     convention: Literal["multiply", "divide"] = "multiply",
     picture: str | None = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -63,12 +63,6 @@ def estimate(
         What the numbers printed and drawn mean; a file is written in the convention of its format.
     picture
         Write a PNG of the gain and its histogram here.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bar.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.io.gain import write_gain
     from mrczdask.movies.blind_gain import estimate_gain
@@ -99,7 +93,7 @@ def check(
     sum_to: float = 40.0,
     picture: str | None = None,
     fail_on_alarm: FailOnAlarm = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -123,12 +117,6 @@ def check(
         Write a PNG of the residual gain, its histogram and its rows and columns here.
     fail_on_alarm
         Exit status 1 on an alarm.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bar.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.movies.quality import GainThresholds, gain_quality
 
@@ -160,7 +148,7 @@ def drift(
     order: Literal["time", "name", "given"] = "time",
     picture: str | None = None,
     fail_on_alarm: FailOnAlarm = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -182,12 +170,6 @@ def drift(
         Write a PNG of the percentile curves here.
     fail_on_alarm
         Exit status 1 when the gain has changed.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bar.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.movies.drift import gain_drift
 
@@ -230,8 +212,6 @@ def orient(
         Write the gain here as it fits the movies: .mrc, .mrcz, .tif or .gain.
     fail_on_alarm
         Exit status 1 where nothing could be decided.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.io.gain import open_gain
     from mrczdask.movies.orientation import orient_gain

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from mrczdask.cli import OK
-from mrczdask.cli.files import AsJson, Quiet
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def peaks(
     live: float | None = None,
     plot: Annotated[bool, Parameter(negative="")] = False,
     resume: bool = True,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -90,12 +90,6 @@ def peaks(
         Write a picture of the peaks, the hits and the sweep of the threshold beside the file.
     resume
         Go on with what an interrupted run left (--resume), or begin anew (--no-resume).
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bar.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.diffraction.live import PeakWatch
     from mrczdask.execution.schedulers import use_scheduler

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from mrczdask.cli import OK
-from mrczdask.cli.files import AsJson, Quiet, disk_size
+from mrczdask.cli.files import disk_size
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import megabytes, print_json, print_table
 from mrczdask.errors import MrczdaskError
 
@@ -50,7 +51,7 @@ def sparsify(
     shells: int = 4,
     layout: Literal["pyfai", "imaged11"] = "pyfai",
     resume: Flag = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -107,12 +108,6 @@ def sparsify(
         pyfai, which FabIO reads, or imaged11, without background.
     resume
         Keep finished blocks beside the file, and go on with those of a run that was interrupted.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bars.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.diffraction.sparsify import sparsify as sparsify_frames
     from mrczdask.execution.schedulers import use_scheduler
@@ -252,7 +247,7 @@ def densify(
     background: Literal["poisson", "mean", "fabio"] = "poisson",
     seed: int = 0,
     resume: Flag = False,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -270,12 +265,6 @@ def densify(
         Of the counts: the same seed gives the same frames, whatever the scheduler.
     resume
         Go on with what an interrupted run left.
-    scheduler
-        threads, local:N or tcp://host:port.
-    quiet
-        No progress bar.
-    as_json
-        Print JSON instead of text.
     """
     from mrczdask.diffraction.densify import densify as fill
     from mrczdask.execution.schedulers import use_scheduler
