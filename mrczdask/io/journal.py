@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -93,3 +94,10 @@ def _written_beside(path: str, text: bytes) -> str:
     with open(temporary, "xb") as file:
         file.write(text)
     return temporary
+
+
+def remove_unfinished(url: str) -> None:
+    """Remove what killed writers left beside the chunks of an archive whose regions are all done: nobody reads it."""
+    if not is_remote(url):  # an object appears whole
+        for left in Path(local_path(url)).rglob("*.partial"):
+            left.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import Journal, Region, check_plan, digest, run_resumable
 from mrczdask.execution.shared import shared
 from mrczdask.io.archive import holds_data, open_archive
-from mrczdask.io.journal import StoreJournal
+from mrczdask.io.journal import StoreJournal, remove_unfinished
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.koma import Method
 from mrczdask.movies.koma_choice import SCALES, stands_out
@@ -262,6 +262,7 @@ class _Task:
             for k, movie in enumerate(movies)
         ]
         run_resumable(regions, self.journal, progress=progress, label=f"{passes}/{passes} correction")
+        remove_unfinished(self.url)
 
     def _windows(
         self, inputs: list[str], first: dict[str, Any], progress: Progress
