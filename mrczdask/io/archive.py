@@ -20,6 +20,7 @@ from mrczdask.execution.resume import run_resumable
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of
 from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.backend import MovieArray, movie_array
+from mrczdask.io.shard_reader import with_shard_readers
 from mrczdask.io.source import without_secrets
 from mrczdask.io.stores import ArchiveStore, Place, open_store
 from mrczdask.io.virtual import SUFFIXES, open_virtual
@@ -331,7 +332,7 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 def _open_group(store: ArchiveStore, group: str) -> xr.Dataset:
     _check_sizes(store, group)
-    ds = xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3)
+    ds = with_shard_readers(xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3))
     chunks = {name: _shard_chunks(variable) for name, variable in ds.data_vars.items()}
     return ds.assign({name: ds[name].chunk(sizes) for name, sizes in chunks.items()})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -232,13 +234,29 @@ def write_shard(block: Any, target: zarr.Array[Any], region: tuple[slice, ...], 
     """Write a shard whole; what a killed writer left beside it goes."""
     steps = target.shards or target.chunks
     place = tuple(part.start // step for part, step in zip(region, steps, strict=True))
-    if folder is not None:
-        name = os.path.join(folder, target.basename, "c", *map(str, place))
+    name = None if folder is None else os.path.join(folder, target.basename, "c", *map(str, place))
+    if name is not None:
         for left in glob.glob(f"{glob.escape(name)}.*.partial"):
             os.unlink(left)
     shard = encode_shard(np.asarray(block), target)
     if shard is None:
         target[region] = block
-        return
-    key = target.metadata.encode_chunk_key(place)
-    sync((target.store_path / key).set(default_buffer_prototype().buffer.from_bytes(shard)))
+    elif name is not None:
+        _put(name, shard)
+    else:
+        key = target.metadata.encode_chunk_key(place)
+        sync((target.store_path / key).set(default_buffer_prototype().buffer.from_bytes(b"".join(shard))))
+
+
+def _put(path: str, parts: list[bytes]) -> None:
+    """A local file that appears whole: in this thread and without joining its parts, which Zarr's store would need."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    beside = f"{path}.{secrets.token_hex(8)}.partial"
+    try:
+        with open(beside, "xb") as file:
+            file.writelines(parts)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise

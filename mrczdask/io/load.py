@@ -1,4 +1,4 @@
-"""Pixels of an opened movie into memory, without the copy that a Dask array makes of its chunks."""
+"""Pixels of an opened movie or archive into memory, without the copy that a Dask array makes of its chunks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.schedulers import current_client
 from mrczdask.io.backend import MovieArray, movie_array
+from mrczdask.io.shard_reader import ShardArray, stored_array
 
 
 def load(images: xr.DataArray, *, progress: Progress = None) -> xr.DataArray:
-    """Read a movie or session into memory.
+    """Read a movie, a session or an array of an archive into memory.
 
     Chunks are decoded on threads straight into one array; `.compute()` decodes them and then copies them together.
-    What is not straight from `open_movie` or `open_session`, or runs on a cluster, is computed.
+    What is not straight from `open_movie`, `open_session` or `open_archive`, or runs on a cluster, is computed.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def load(images: xr.DataArray, *, progress: Progress = None) -> xr.DataArray:
         The same, over a numpy array.
     """
     chunks = images.chunks
-    source = movie_array(images.data) if chunks is not None else None
+    source = movie_array(images.data) or stored_array(images.data) if chunks is not None else None
     if chunks is None or source is None or current_client() is not None:
         return images.compute()
     out = np.empty(images.shape, images.dtype)
@@ -48,7 +49,10 @@ def load(images: xr.DataArray, *, progress: Progress = None) -> xr.DataArray:
     return images.copy(data=out)
 
 
-def _read_region(source: MovieArray, out: NDArray[Any], region: tuple[slice, ...]) -> None:
+def _read_region(source: MovieArray | ShardArray, out: NDArray[Any], region: tuple[slice, ...]) -> None:
+    if isinstance(source, ShardArray):
+        source.read_into(out, region)
+        return
     if not source.session:
         out, region = out[None], (slice(0, 1), *region)
     movies, frames = (range(part.start, part.stop) for part in region[:2])
