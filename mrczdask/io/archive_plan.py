@@ -248,8 +248,8 @@ def write_shard(block: Any, target: zarr.Array[Any], region: tuple[slice, ...], 
         sync((target.store_path / key).set(default_buffer_prototype().buffer.from_bytes(b"".join(shard))))
 
 
-def _put(path: str, parts: list[bytes]) -> None:
-    """A local file that appears whole: in this thread and without joining its parts, which Zarr's store would need."""
+def _put(path: str, parts: Iterator[bytes]) -> None:
+    """A local file that appears whole, written in this thread as its parts are made: Zarr's store takes one buffer."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     beside = f"{path}.{secrets.token_hex(8)}.partial"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import google_crc32c
@@ -20,7 +21,7 @@ from mrczdask.io.shard_decoder import is_plain
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
-def encode_shard(block: NDArray[Any], target: zarr.Array[Any]) -> list[bytes] | None:
+def encode_shard(block: NDArray[Any], target: zarr.Array[Any]) -> Iterator[bytes] | None:
     """The parts, one after the other, of the shard of `target` that holds `block`; None where only Zarr can make it.
 
     That is a shard cut by the border of the array, or of codecs other than those `write_archive` chooses.
@@ -28,21 +29,25 @@ def encode_shard(block: NDArray[Any], target: zarr.Array[Any]) -> list[bytes] | 
     (codec, *more) = target.metadata.codecs  # type: ignore[union-attr]
     if more or not isinstance(codec, ShardingCodec) or block.shape != target.shards:
         return None
-    dtype = target.dtype
-    encode = _encoder(codec, dtype)
+    encode = _encoder(codec, target.dtype)
     index = [type(one) for one in codec.index_codecs]
     if encode is None or configuration_of(codec)["index_location"] != "end" or index != [BytesCodec, Crc32cCodec]:
         return None
-    grid = tuple(n // c for n, c in zip(block.shape, codec.chunk_shape, strict=True))
-    parts: list[bytes] = []
-    lengths = []
-    for place in np.ndindex(grid):
-        key = tuple(slice(k * c, (k + 1) * c) for k, c in zip(place, codec.chunk_shape, strict=True))
-        chunk = encode(np.ascontiguousarray(block[key], dtype))
-        parts += chunk
-        lengths.append(sum(map(len, chunk)))
-    sizes = np.array(lengths, np.uint64)
-    return [*parts, pack_footer(FrameTable(np.cumsum(sizes) - sizes, sizes))]
+    return _parts(block.astype(target.dtype, copy=False), codec.chunk_shape, encode)
+
+
+def _parts(
+    block: NDArray[Any], inner: tuple[int, ...], encode: Callable[[NDArray[Any]], list[bytes]]
+) -> Iterator[bytes]:
+    """Chunks as they are encoded: what is written at once needs no memory of its own."""
+    sizes = []
+    for place in np.ndindex(*(n // c for n, c in zip(block.shape, inner, strict=True))):
+        key = tuple(slice(k * c, (k + 1) * c) for k, c in zip(place, inner, strict=True))
+        chunk = encode(np.ascontiguousarray(block[key]))
+        sizes.append(sum(map(len, chunk)))
+        yield from chunk
+    lengths = np.array(sizes, np.uint64)
+    yield pack_footer(FrameTable(np.cumsum(lengths) - lengths, lengths))
 
 
 def _encoder(codec: ShardingCodec, dtype: Any) -> Any:
