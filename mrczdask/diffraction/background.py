@@ -11,10 +11,13 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.beams import beam_record, shot_centers
 from mrczdask.diffraction.bins import RadialBins, radial_bins
 from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry, Unit
+from mrczdask.io.sparse_table import CENTER, RESPONSE
 from mrczdask.kernels import azimuthal
 from mrczdask.provenance import record
 
@@ -32,10 +35,9 @@ _BINS: Final = np.dtype([("average", np.float32), ("deviation", np.float32), ("c
 
 @dataclass(frozen=True)
 class _Clipping:
-    """How the frames of a graph are averaged. `dark` is in bin order, or empty."""
+    """How the frames of a graph are averaged."""
 
     radial: RadialBins
-    dark: NDArray[np.float32]
     dummy: float
     delta: float
     model: int
@@ -61,6 +63,7 @@ def separate_background(
     polarization: float | None = None,
     solid_angle: bool = False,
     radial_range: tuple[float, float] | None = None,
+    beam_centers: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Separate the background of diffraction frames from their Bragg signal: sigma clipping over radial bins.
 
@@ -101,18 +104,24 @@ def separate_background(
         Correct for the solid angle of a pixel.
     radial_range : (float, float), optional
         Only pixels of rmin <= radius < rmax, in `unit`, are picked by `sparsify`.
+    beam_centers : array, optional
+        (shot, 2) float, (y, x) of the beam in each frame, in pixels from the outer edge of the first, or with scan dims
+        in front: bins are then about the beam of each shot. For flat detectors across the beam: `Geometry.flat`, and
+        PONI files without tilt.
 
     Returns
     -------
     Dataset
         Lazy. `background_avg`, `background_std` (shot, radius) float32, of one pixel after normalisation, NaN where a
         bin has no pixel; `n_used` (shot, radius) int32, the pixels left; coordinates `radius` and `pixel_radius` (y, x)
-        in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter.
+        in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter. With `beam_centers` also
+        `beam_center_y`, `beam_center_x` (shot), which `sparsify`, `find_peaks` and `densify` follow; bins then span the
+        radii of all shots, and `pixel_radius` and `normalization` are those of the geometry's own beam centre.
 
     Raises
     ------
     MrczdaskError
-        Frames, geometry or a map differ in shape, or every pixel is masked.
+        Frames, geometry or a map differ in shape, every pixel is masked, or the geometry is not one whose beam moves.
     ValueError
         An option is not known, or a negative number is given for `cycle`, `cutoff_clip` or `noise`.
 
@@ -152,10 +161,11 @@ def separate_background(
         error_model,
         cutoff_clip,
         cycle,
-        dark,
         dummy,
         delta_dummy,
+        beam_centers,
         bins=bins,
+        dark=dark,
         unit=unit,
         mask=mask,
         flat=flat,
@@ -163,7 +173,7 @@ def separate_background(
         solid_angle=solid_angle,
         radial_range=radial_range,
     )
-    table = _binned(images, clipping)
+    table, coords, about = _binned(images, clipping, beam_centers)
     settings = {"error_model": error_model, "cutoff_clip": cutoff_clip, "cycle": cycle, "noise": noise, "unit": unit}
     attrs = _attrs(images, clipping, settings, radial_range)
     values = {
@@ -171,7 +181,7 @@ def separate_background(
         "background_std": ((schema.SHOT, RADIUS), table["deviation"]),
         "n_used": ((schema.SHOT, RADIUS), table["count"]),
     }
-    return xr.Dataset(values, _coords(images, clipping.radial, dark), attrs)
+    return xr.Dataset(values, coords, attrs | about)
 
 
 def azimuthal_average(
@@ -188,6 +198,7 @@ def azimuthal_average(
     delta_dummy: float | None = None,
     polarization: float | None = None,
     solid_angle: bool = False,
+    beam_centers: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Average diffraction frames over radial bins: one-dimensional azimuthal integration, nothing clipped.
 
@@ -217,6 +228,8 @@ def azimuthal_average(
         Polarization factor of the beam, -1 to 1.
     solid_angle : bool
         Correct for the solid angle of a pixel.
+    beam_centers : array, optional
+        (shot, 2) float, (y, x) of the beam in each frame, as in `separate_background`.
 
     Returns
     -------
@@ -248,24 +261,25 @@ def azimuthal_average(
         error_model,
         0.0,
         0,
-        dark,
         dummy,
         delta_dummy,
+        beam_centers,
         bins=bins,
+        dark=dark,
         unit=unit,
         mask=mask,
         flat=flat,
         polarization=polarization,
         solid_angle=solid_angle,
     )
-    table = _binned(images, clipping)
+    table, coords, _ = _binned(images, clipping, beam_centers)
     values = {
         "intensity": ((schema.SHOT, RADIUS), table["average"]),
         "std": ((schema.SHOT, RADIUS), table["deviation"]),
         "n_used": ((schema.SHOT, RADIUS), table["count"]),
     }
-    coords = {name: coord for name, coord in _coords(images, clipping.radial, None).items() if name != "normalization"}
-    return xr.Dataset(values, coords, record(images.attrs, "azimuthal_average", {"bins": bins, "unit": unit}))
+    known = {name: coord for name, coord in coords.items() if name not in ("normalization", "dark", RESPONSE)}
+    return xr.Dataset(values, known, record(images.attrs, "azimuthal_average", {"bins": bins, "unit": unit}))
 
 
 def _attrs(
@@ -286,9 +300,9 @@ def _prepare(
     error_model: str,
     cutoff: float,
     cycle: int,
-    dark: ArrayLike | None,
     dummy: float | None,
     delta: float | None,
+    beam_centers: ArrayLike | None,
     **binning: Any,
 ) -> tuple[xr.DataArray, _Clipping]:
     """The frames as shots, and how they are averaged."""
@@ -299,11 +313,11 @@ def _prepare(
     images = as_shots(frames)
     if images.shape[1:] != geometry.shape:
         raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
-    radial = radial_bins(geometry, **binning | {"mask": with_frames_mask(images, binning["mask"])})
+    binning["mask"] = with_frames_mask(images, binning["mask"])
+    centers = None if beam_centers is None else shot_centers(beam_centers, len(images))
     value, around = dummy_of(images, dummy, delta)
     return images, _Clipping(
-        radial=radial,
-        dark=radial.in_order(_map(dark, images)) if dark is not None else np.empty(0, np.float32),
+        radial=radial_bins(geometry, centers=centers, **binning),
         dummy=value,
         delta=around,
         model=MODELS[error_model],
@@ -312,34 +326,41 @@ def _prepare(
     )
 
 
-def _map(values: ArrayLike, images: xr.DataArray) -> NDArray[np.float32]:
-    array = np.asarray(values, np.float32)
-    if array.shape != images.shape[1:]:
-        raise MrczdaskError(f"dark has the shape {array.shape}, the frames {images.shape[1:]}")
-    return array
-
-
-def _binned(images: xr.DataArray, clipping: _Clipping) -> da.Array:
-    """(shot, radius) of averages, deviations and pixels, one task a chunk."""
-    n_bins = clipping.radial.centres.size
-    return shot_map(_clip_chunk, images.data, shape=(n_bins,), dtype=_BINS, clipping=on_workers(clipping))
-
-
-def _clip_chunk(block: NDArray[Any], clipping: _Clipping) -> NDArray[Any]:
-    """Background of each frame of a chunk (shot, y, x)."""
+def _binned(
+    images: xr.DataArray, clipping: _Clipping, beam_centers: ArrayLike | None
+) -> tuple[da.Array, dict[str, Any], dict[str, Any]]:
+    """(shot, radius) of averages, deviations and pixels, one task a chunk; their coordinates and attributes."""
     radial = clipping.radial
-    table = np.empty((len(block), radial.centres.size), _BINS)
-    average: NDArray[Any] = np.empty(radial.centres.size, np.float32)
-    deviation: NDArray[Any] = np.empty(radial.centres.size, np.float32)
-    count: NDArray[Any] = np.empty(radial.centres.size, np.int32)
-    raw: NDArray[Any] = np.empty(radial.norm_in_order.size + 1, np.float32)
+    arrays, coords = [images.data], _coords(images, radial)
+    attrs: dict[str, Any] = {}
+    if radial.beam is not None and beam_centers is not None:
+        centers = shot_centers(beam_centers, len(images))
+        arrays.append(da.from_array(centers, chunks=(images.data.chunks[0], 2)))
+        moving, attrs = beam_record(radial.beam, centers)
+        coords |= moving
+    table = shot_map(_clip_chunk, *arrays, shape=(radial.n,), dtype=_BINS, clipping=on_workers(clipping))
+    return table, coords, attrs
+
+
+@whole_blocks
+def _clip_chunk(
+    block: NDArray[Any], centers: NDArray[np.float64] | None = None, *, clipping: _Clipping
+) -> NDArray[Any]:
+    """Background of each frame of a chunk (shot, y, x), about its beam where `centers` (shot, 2) say it."""
+    n = clipping.radial.n
+    table = np.empty((len(block), n), _BINS)
+    average: NDArray[Any] = np.empty(n, np.float32)
+    deviation: NDArray[Any] = np.empty(n, np.float32)
+    count: NDArray[Any] = np.empty(n, np.int32)
     for k, frame in enumerate(block):
-        azimuthal.to_bins(np.ascontiguousarray(frame).reshape(-1), radial.slots, raw)
+        order = clipping.radial.order_at(None if centers is None else centers[k])
+        raw: NDArray[Any] = np.empty(order.norm.size + 1, np.float32)
+        azimuthal.to_bins(np.ascontiguousarray(frame).reshape(-1), order.slots, raw)
         azimuthal.clip_background(
             raw,
-            radial.edges,
-            radial.norm_in_order,
-            clipping.dark,
+            order.edges,
+            order.norm,
+            order.dark,
             clipping.dummy,
             clipping.delta,
             clipping.model,
@@ -353,17 +374,19 @@ def _clip_chunk(block: NDArray[Any], clipping: _Clipping) -> NDArray[Any]:
     return table
 
 
-def _coords(images: xr.DataArray, radial: RadialBins, dark: ArrayLike | None) -> dict[str, Any]:
+def _coords(images: xr.DataArray, radial: RadialBins) -> dict[str, Any]:
     """Coordinates of the shots, the bins, and of what `sparsify` needs to know of each pixel."""
     plane = (schema.Y, schema.X)
     found: dict[str, Any] = {
-        str(name): coord for name, coord in images.coords.items() if set(coord.dims) <= {schema.SHOT}
+        str(name): coord
+        for name, coord in images.coords.items()
+        if set(coord.dims) <= {schema.SHOT} and name not in CENTER
     }
     found.setdefault(schema.SHOT, np.arange(images.sizes[schema.SHOT]))
     found[RADIUS] = (RADIUS, radial.centres, {"units": radial.unit})
     found["pixel_radius"] = (plane, radial.pixel_radius, {"units": radial.unit})
     if not (radial.norm == 1).all():
         found["normalization"] = (plane, radial.norm)
-    if dark is not None:
-        found["dark"] = (plane, np.asarray(dark, np.float32))
+    if radial.dark is not None:
+        found["dark"] = (plane, radial.dark)
     return found

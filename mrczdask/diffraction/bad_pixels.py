@@ -13,8 +13,10 @@ from scipy import ndimage, stats
 
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
+from mrczdask.diffraction.beams import center_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import Picking, interpolated, like_frames, picking_of
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.kernels.picking import interpolate_image
 from mrczdask.provenance import record
@@ -114,10 +116,10 @@ def find_bad_pixels(
         "sr",
         like_frames(background["background_std"], images),
         "sr",
+        *center_rows(background, images.data.chunks[0]),
         how=on_workers(how),
         new_axes={"c": 4},
         adjust_chunks={"s": 1},
-        concatenate=True,
         dtype=np.float32,
         meta=np.empty((0, 0, 0, 0), np.float32),
     )
@@ -132,17 +134,22 @@ def find_bad_pixels(
     return found
 
 
+@whole_blocks
 def _watch_chunk(
-    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], how: _Watch
+    frames: NDArray[Any],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    centers: NDArray[np.float64] | None,
+    how: _Watch,
 ) -> NDArray[np.float32]:
     """(1, 4, y, x): sums over the shots of a chunk of z, of standing out, of b / background, and of being valid."""
     ny, nx = frames.shape[1:]
     total = np.zeros((1, 4, ny * nx), np.float32)
-    picking = how.picking
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
+        picking = how.picking.at(None if centers is None else centers[k])
         level = interpolate_image(interpolated(average[k]), picking.place)
         std = interpolate_image(interpolated(deviation[k]), picking.place)
         add_evidence(frame, level, std, picking, how.cutoff, total[0])

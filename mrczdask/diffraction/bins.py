@@ -2,56 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 from dask.tokenize import tokenize
 from numpy.typing import NDArray
 
+from mrczdask.diffraction.beams import MovingBeam, fitting, normalisation
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit, check_unit
-from mrczdask.kernels.azimuthal import bin_slots, to_bins
+from mrczdask.kernels.azimuthal import bin_numbers, bin_slots, to_bins
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
-class RadialBins:
-    """Where the pixels stand in the order of their bins, and what a frame is divided by.
-
-    `slots` and `edges` as in `kernels.azimuthal`; `norm` (y, x) float32; `norm_in_order` the same in bin order;
-    `centres` the bin centres in the shown unit, float32; `place` (y, x) float32, the place of a pixel among the centres
-    (0 is the first), NaN where it is masked or out of range; `pixel_radius` (y, x) float32, NaN where masked.
-    """
+class BinOrder:
+    """Where the pixels stand in the order of their bins: `slots` and `edges` as in `kernels.azimuthal`; `norm` and
+    `dark` float32 in that order, `dark` may be empty."""
 
     slots: NDArray[np.uint32] = field(repr=False)
     edges: NDArray[np.int64] = field(repr=False)
     norm: NDArray[np.float32] = field(repr=False)
-    norm_in_order: NDArray[np.float32] = field(repr=False)
-    centres: NDArray[np.float32] = field(repr=False)
-    place: NDArray[np.float32] = field(repr=False)
-    pixel_radius: NDArray[np.float32] = field(repr=False)
-    unit: str
-    token: str
+    dark: NDArray[np.float32] = field(repr=False)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        y, x = self.norm.shape
-        return y, x
 
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return "mrczdask.RadialBins", self.token
-
-    def in_order(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """The valid pixels of an image (y, x) in bin order."""
-        return _in_order(image, self.slots, self.edges)
+_NO_ORDER: Final = BinOrder(
+    np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
+)
 
 
 def _in_order(image: NDArray[Any], slots: NDArray[np.uint32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
     out = np.empty(edges[-1] + 1, np.float32)
     to_bins(image.reshape(-1), slots, out)
     return out[:-1]
+
+
+@dataclass(frozen=True)
+class RadialBins:
+    """Bins of equal width, and what a frame is divided by.
+
+    `n` bins of `step` from `low` on, in the unit in which pixels are binned; `centres` in the shown unit, float32;
+    `norm` (y, x) float32; `pixel_radius` (y, x) float32, NaN where masked; `dark` (y, x) float32 or None. With a `beam`
+    that moves, the maps are those of the geometry, and the order of the pixels is made for each frame.
+    """
+
+    n: int
+    low: float
+    step: float
+    centres: NDArray[np.float32] = field(repr=False)
+    norm: NDArray[np.float32] = field(repr=False)
+    pixel_radius: NDArray[np.float32] = field(repr=False)
+    dark: NDArray[np.float32] | None = field(repr=False)
+    unit: str
+    order: BinOrder = field(repr=False)
+    beam: MovingBeam | None = field(repr=False)
+    token: str
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return "mrczdask.RadialBins", self.token
+
+    def order_at(self, center: NDArray[np.float64] | None) -> BinOrder:
+        """The order of the pixels of one frame, whose beam is at a place (y, x)."""
+        beam = self.beam
+        if beam is None or center is None:
+            return self.order
+        return self._ordered(beam.binned_radius(center), beam.bad, beam.norm(center) if beam.is_corrected else None)
+
+    def _ordered(
+        self, radius: NDArray[np.float64], bad: NDArray[np.bool_], norm: NDArray[np.float32] | None
+    ) -> BinOrder:
+        slots, edges = bin_slots(bin_numbers(radius, bad, self.low, self.step), self.n)
+        weight = np.ones(edges[-1], np.float32) if norm is None else _in_order(norm, slots, edges)
+        dark = np.empty(0, np.float32) if self.dark is None else _in_order(self.dark, slots, edges)
+        return BinOrder(slots, edges, weight, dark)
 
 
 def radial_bins(
@@ -61,73 +86,70 @@ def radial_bins(
     unit: Unit = "q_A^-1",
     mask: NDArray[Any] | None = None,
     flat: NDArray[Any] | None = None,
+    dark: NDArray[Any] | None = None,
     polarization: float | None = None,
     solid_angle: bool = False,
     radial_range: tuple[float, float] | None = None,
+    centers: NDArray[np.float64] | None = None,
 ) -> RadialBins:
     """Sort the pixels of a geometry into bins of equal width, without splitting any.
+
+    With `centers` (shot, 2), the bins are those from the smallest to the largest radius in any shot.
 
     Raises
     ------
     MrczdaskError
-        A map has another shape than the detector, or every pixel is masked.
+        A map has another shape than the detector, every pixel is masked, or the beam of the geometry cannot move.
     ValueError
-        The unit is not known or `bins` is not positive.
+        The unit is not known, `bins` is not positive, or the range is empty.
     """
     check_unit(unit)
     if bins < 1:
         raise ValueError(f"bins={bins}: give at least one")
-    radius = geometry.radius(unit)
-    bad = geometry.mask if mask is None else geometry.mask | _fitting("mask", mask, geometry).astype(bool)
-    norm = _norm(geometry, flat, polarization, solid_angle)
+    if radial_range is not None and not radial_range[0] < radial_range[1]:
+        raise ValueError(f"radial_range={radial_range}: the first must be below the second")
+    known: dict[str, Any] = {"flat": flat, "polarization": polarization, "solid_angle": solid_angle}
+    bad = geometry.mask if mask is None else geometry.mask | fitting("mask", mask, geometry).astype(bool)
+    norm = normalisation(geometry, **known)
     bad = bad | ~(norm > 0) | ~np.isfinite(norm)
     if bad.all():
         raise MrczdaskError("every pixel is masked: mask is True where a pixel is bad")
-    low, high = float(radius[~bad].min()), float(radius[~bad].max()) * (1 + FLOAT32_STEP)
+    radius = geometry.radius(unit)
+    beam = None
+    low, largest = _ends(radius, bad)
+    if centers is not None:
+        beam = MovingBeam(geometry.moved(geometry.beam_center), bad, unit, **known)
+        low, largest = beam.span(centers)
+    high = largest * (1 + FLOAT32_STEP)
     step = (high - low) / bins
-    number = np.floor((radius - low) / step).astype(np.int32)
-    number[bad] = -1
-    slots, edges = bin_slots(number.reshape(-1), bins)
-    centres = np.linspace(low + step / 2, high - step / 2, bins)
     scale = SCALES.get(unit, 1.0)
-    place = ((radius - centres[0]) / step).astype(np.float32)
-    out = bad if radial_range is None else bad | ~_within(radius * scale, radial_range)
-    norm32 = norm.astype(np.float32)
-    shown = (radius * scale).astype(np.float32)
-    return RadialBins(
-        slots=slots,
-        edges=edges,
-        norm=norm32,
-        norm_in_order=_in_order(norm32, slots, edges),
-        centres=(centres * scale).astype(np.float32),
-        place=np.where(out, np.float32(np.nan), place),
-        pixel_radius=np.where(bad, np.float32(np.nan), shown),
+    found = RadialBins(
+        n=bins,
+        low=low,
+        step=step,
+        centres=(np.linspace(low + step / 2, high - step / 2, bins) * scale).astype(np.float32),
+        norm=norm.astype(np.float32),
+        pixel_radius=np.where(bad, np.float32(np.nan), (radius * scale).astype(np.float32)),
+        dark=None if dark is None else fitting("dark", dark, geometry).astype(np.float32),
         unit=unit,
-        token=tokenize(geometry, bins, unit, mask, flat, polarization, solid_angle, radial_range),
+        order=_NO_ORDER,
+        beam=beam,
+        token=tokenize(geometry, bins, unit, mask, dark, known, radial_range, centers),
     )
+    return found if beam is not None else replace(found, order=found._ordered(radius, bad, found.norm))
 
 
-def _norm(
-    geometry: Geometry, flat: NDArray[Any] | None, polarization: float | None, solid_angle: bool
-) -> NDArray[np.float64]:
-    norm = np.ones(geometry.shape)
-    if flat is not None:
-        norm = norm * _fitting("flat", flat, geometry)
-    if solid_angle:
-        norm = norm * geometry.solid_angle()
-    return norm if polarization is None else norm * geometry.polarization(polarization)
+def _ends(radius: NDArray[np.float64], bad: NDArray[np.bool_]) -> tuple[float, float]:
+    good = radius[~bad]
+    return float(good.min()), float(good.max())
 
 
-def _within(radius: NDArray[np.float64], radial_range: tuple[float, float]) -> NDArray[np.bool_]:
-    low, high = radial_range
-    if not low < high:
-        raise ValueError(f"radial_range={radial_range}: the first must be below the second")
-    inside: NDArray[np.bool_] = (radius >= low) & (radius < high)
-    return inside
-
-
-def _fitting(name: str, values: Any, geometry: Geometry) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.shape != geometry.shape:
-        raise MrczdaskError(f"{name} has the shape {array.shape}, the detector {geometry.shape}")
-    return array
+def places(
+    pixel_radius: NDArray[np.float32], centres: NDArray[np.float32], within: tuple[float, float] = (-np.inf, np.inf)
+) -> NDArray[np.float32]:
+    """Places of pixels among the bin centres, 0 being the first; NaN where masked or out of a range of the radius."""
+    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
+    place = (pixel_radius - centres[0]) / step
+    if within != (-np.inf, np.inf):
+        place[~((pixel_radius >= within[0]) & (pixel_radius < within[1]))] = np.nan
+    return np.asarray(place, np.float32)

@@ -10,8 +10,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.beams import shot_centers
 from mrczdask.diffraction.shots import as_shots, frames_mask, on_workers, shot_map
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.provenance import record
 
@@ -54,8 +56,8 @@ def center_frames(
 
     Notes
     -----
-    No pixel is interpolated, counts stay counts: half a pixel of the wandering may be left along each axis. Bins are
-    those of one centre: for the rest of a shot's shift, separate its frames with `geometry.moved(center)`.
+    No pixel is interpolated, counts stay counts: half a pixel of the wandering may be left along each axis. Bins about
+    the very centre of each shot, of frames as they are, are those of `separate_background(..., beam_centers=)`.
 
     Examples
     --------
@@ -69,9 +71,7 @@ def center_frames(
     ([7, 7], 65535)
     """
     images = as_shots(frames)
-    centers = np.asarray(beam_centers, np.float64)
-    if centers.shape != (images.shape[0], 2) or not np.isfinite(centers).all():
-        raise MrczdaskError(f"beam_centers of {centers.shape}: give finite (y, x) for each of {images.shape[0]} shots")
+    centers = shot_centers(beam_centers, images.shape[0])
     bad = _bad(images, geometry, mask)
     value = _dummy(images.dtype, dummy)
     shifts = np.rint(np.array(geometry.beam_center) - centers).astype(np.int64)
@@ -110,6 +110,7 @@ def _dummy(dtype: np.dtype[Any], given: float | None) -> float:
     return int(value)
 
 
+@whole_blocks
 def _shift_chunk(block: NDArray[Any], shifts: NDArray[np.int64], bad: NDArray[np.bool_], dummy: float) -> NDArray[Any]:
     out = np.full(block.shape, dummy, block.dtype)
     for k, image in enumerate(block):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import dask.array as da
@@ -11,9 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
+from mrczdask.diffraction.bins import places
 from mrczdask.diffraction.shots import on_workers
 from mrczdask.diffraction.sparsify import NEEDED, interpolated
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged, split
 from mrczdask.io.sparse_table import sparse_layout
 from mrczdask.kernels.picking import cells_of
@@ -27,7 +30,7 @@ SHOTS = 16
 
 @dataclass(frozen=True)
 class _Regrowth:
-    """How frames are filled: maps (y, x)."""
+    """How frames are filled: maps (y, x), those of the geometry where a `beam` moves."""
 
     background: Background
     place: NDArray[np.float32]
@@ -38,6 +41,16 @@ class _Regrowth:
     cutoff: float
     seed: int
     dtype: np.dtype[Any]
+    centres: NDArray[np.float32]
+    beam: MovingBeam | None
+
+    def at(self, center: NDArray[np.float64] | None) -> _Regrowth:
+        """The same of a frame whose beam is at a place (y, x)."""
+        if self.beam is None or center is None:
+            return self
+        place = places(self.beam.pixel_radius(center), self.centres)
+        norm = self.beam.norm(center) if self.beam.is_corrected else self.norm
+        return replace(self, place=place, cells=cells_of(place, self.centres.size), norm=norm)
 
 
 def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", seed: int = 0) -> xr.DataArray:
@@ -105,9 +118,9 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
         "sr",
         rows[1],
         "sr",
+        *center_rows(table.header, table.chunks),
         how=on_workers(how),
         new_axes=dict(zip("yx", how.place.shape, strict=True)),
-        concatenate=True,
         dtype=how.dtype,
         meta=np.empty((0, 0, 0), how.dtype),
     )
@@ -123,9 +136,8 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
     if missing:
         raise MrczdaskError(f"the sparse frames lack {', '.join(missing)}: they cannot be filled with this background")
     centres, radius = header["radius"].values, header["pixel_radius"].values
-    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
     norm = header["normalization"].values if "normalization" in header.coords else np.ones_like(radius)
-    place = ((radius - centres[0]) / step).astype(np.float32)
+    place = places(radius, centres)
     return _Regrowth(
         background=background,
         place=place,
@@ -136,18 +148,26 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
         cutoff=float(attrs.get("cutoff_pick", 0.0)),
         seed=seed,
         dtype=table.layout.columns["intensity"],
+        centres=centres,
+        beam=moving_beam(header),
     )
 
 
+@whole_blocks
 def _fill_chunk(
-    block: Block, shots: NDArray[np.int64], average: NDArray[np.float32], deviation: NDArray[np.float32], how: _Regrowth
+    block: Block,
+    shots: NDArray[np.int64],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    centers: NDArray[np.float64] | None,
+    how: _Regrowth,
 ) -> NDArray[Any]:
     out = np.empty((block.counts.size, *how.place.shape), how.dtype)
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
         seen = np.isfinite(average[k]).any()
         level, spread = (interpolated(rows[k]) if seen else np.zeros_like(rows[k]) for rows in (average, deviation))
-        _fill(level, spread, int(shots[k]), how, out[k])
+        _fill(level, spread, int(shots[k]), how.at(None if centers is None else centers[k]), out[k])
         rows = slice(pointer[k], pointer[k + 1])
         out[k].reshape(-1)[block.columns["index"][rows]] = block.columns["intensity"][rows]
     return out

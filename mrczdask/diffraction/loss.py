@@ -15,6 +15,7 @@ from scipy import ndimage, stats
 
 from mrczdask import schema
 from mrczdask.diffraction.background import RADIUS
+from mrczdask.diffraction.beams import center_rows, shot_centers
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import NEEDED, Picking, background_of, interpolated, like_frames, picking_of
 from mrczdask.errors import MrczdaskError
@@ -118,6 +119,8 @@ def loss_budget(
         raise ValueError("give rising cutoffs of 0 or more, and at least one shell and one shot")
     images = as_shots(frames)
     place = np.unique(np.linspace(0, images.sizes[schema.SHOT] - 1, sample).round().astype(int))
+    if options.get("beam_centers") is not None:
+        options["beam_centers"] = shot_centers(options["beam_centers"], len(images))[place]
     images = images.isel({schema.SHOT: place})
     given = None if background is None else background.isel({schema.SHOT: place})
     found = background_of(images, geometry, given, options, "loss_budget")
@@ -172,9 +175,12 @@ def _totals(images: xr.DataArray, background: xr.Dataset, how: _Sampling, progre
     """Sums over all shots of the sample, a chunk of them at a time."""
     tables = [like_frames(background[name], images).to_delayed().ravel() for name in NEEDED[:2]]
     blocks = images.data.to_delayed().ravel()
+    rows, _ = center_rows(background, images.data.chunks[0])
+    centers = [None] * len(blocks) if rows is None else rows.to_delayed().ravel()
     sent = on_workers(how)
     judge = dask.delayed(_judge, pure=False)
-    tasks = [(k, judge(block, *parts, sent)) for k, (block, *parts) in enumerate(zip(blocks, *tables, strict=True))]
+    chunks = zip(blocks, *tables, centers, strict=True)
+    tasks = [(k, judge(*parts, sent)) for k, parts in enumerate(chunks)]
     totals: Totals = {}
     with track(progress, len(tasks), "loss budget") as advance:
         for _, part in run_regions(tasks, on_done=advance):
@@ -183,7 +189,11 @@ def _totals(images: xr.DataArray, background: xr.Dataset, how: _Sampling, progre
 
 
 def _judge(
-    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], how: _Sampling
+    frames: NDArray[Any],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    centers: NDArray[np.float64] | None,
+    how: _Sampling,
 ) -> Totals:
     """What is kept of the frames of a chunk at each cutoff."""
     n = len(how.cutoffs)
@@ -195,7 +205,8 @@ def _judge(
         dense += packed_bytes(frame)
         if not np.isfinite(average[k]).any():
             continue
-        raw, above, ratio = _excess(frame, interpolated(average[k]), interpolated(deviation[k]), how.picking)
+        picking = how.picking.at(None if centers is None else centers[k])
+        raw, above, ratio = _excess(frame, interpolated(average[k]), interpolated(deviation[k]), picking)
         valid = np.isfinite(ratio)
         valid_pixels += int(valid.sum())
         strong = np.where(valid, ratio, 0).reshape(how.shape) >= how.signal_cutoff

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 import dask.array as da
@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.background import RADIUS
+from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
+from mrczdask.diffraction.bins import places
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import NEEDED, background_of, interpolated, like_frames
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
@@ -33,12 +36,48 @@ _PER_ANGSTROM: Final = {"q_A^-1": 1.0, "q_nm^-1": 10.0}
 
 @dataclass(frozen=True)
 class _Search:
-    """How the frames of a graph are searched; `pixel_radius` (y, x)."""
+    """How the frames of a graph are searched; maps are those of the geometry where a `beam` moves."""
 
     detector: kernel.Detector
     segments: kernel.Segments
     rule: kernel.Rule
     pixel_radius: NDArray[np.float32]
+    rings: _Rings
+    beam: MovingBeam | None
+
+    def at(self, center: NDArray[np.float64] | None) -> _Search:
+        """The same of a frame whose beam is at a place (y, x)."""
+        if self.beam is None or center is None:
+            return self
+        radius = self.beam.pixel_radius(center)
+        place, searched = self.rings.maps(radius)
+        norm = self.beam.norm(center).reshape(-1) if self.beam.is_corrected else self.detector.norm
+        detector = self.detector._replace(place=place, searched=searched, norm=norm)
+        segments = kernel.segments_of(detector, self.rings.centres.size)
+        return replace(self, detector=detector, segments=segments, pixel_radius=radius)
+
+
+@dataclass(frozen=True)
+class _Rings:
+    """Which pixels are searched, by their radius; `bad` (y, x) is the mask on top of that of the background. By the
+    published rule, pixels out of the radial range are masked."""
+
+    centres: NDArray[np.float32]
+    radial_range: tuple[float, float]
+    exclude: tuple[tuple[float, float], ...]
+    masks_range: bool
+    bad: NDArray[np.bool_] | None
+
+    def maps(self, radius: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Flat `place` and `searched` of pixels of such radii."""
+        low, high = self.radial_range
+        searched = (radius >= low) & (radius < high)
+        place = places(radius, self.centres, (low, high)) if self.masks_range else places(radius, self.centres)
+        for low, high in self.exclude:
+            searched &= ~((radius >= low) & (radius < high))
+        if self.bad is not None:
+            place[self.bad] = np.nan
+        return place.reshape(-1), searched.reshape(-1)
 
 
 def find_peaks(
@@ -157,8 +196,8 @@ def find_peaks(
         "sr",
         deviation,
         "sr",
+        *center_rows(background, images.data.chunks[0]),
         search=on_workers(search),
-        concatenate=True,
         dtype=object,
         meta=np.empty(0, object),
     )
@@ -236,32 +275,28 @@ def _search(
     exclude: Sequence[tuple[float, float]],
     mask: ArrayLike | None,
 ) -> _Search:
-    """The maps of the detector. By the published rule, pixels out of the radial range are masked."""
+    """The maps of the detector."""
     attrs = background.attrs
-    radius, centres = background["pixel_radius"].values, background[RADIUS].values
-    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
-    searched = (radius >= radial_range[0]) & (radius < radial_range[1])
-    if rule.gaps == kernel.IGNORE:
-        radius = np.where(searched, radius, np.float32(np.nan))
-    for low, high in exclude:
-        searched &= ~((radius >= low) & (radius < high))
-    place = ((radius - centres[0]) / step).astype(np.float32)
-    if mask is not None:
-        bad = np.asarray(mask, bool)
-        if bad.shape != radius.shape:
-            raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {radius.shape}")
-        place[bad] = np.nan
+    radius = background["pixel_radius"].values
+    bad = None if mask is None else np.asarray(mask, bool)
+    if bad is not None and bad.shape != radius.shape:
+        raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {radius.shape}")
+    low, high = radial_range
+    excluded = tuple((float(inner), float(outer)) for inner, outer in exclude)
+    rings = _Rings(background[RADIUS].values, (low, high), excluded, rule.gaps == kernel.IGNORE, bad)
+    place, searched = rings.maps(radius)
     norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
     detector = kernel.Detector(
         width=images.shape[2],
-        place=place.reshape(-1),
-        searched=searched.reshape(-1),
+        place=place,
+        searched=searched,
         norm=norm.astype(np.float32).reshape(-1),
         dark=background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32),
         dummy=float(attrs["dummy"]),
         delta=float(attrs["delta_dummy"]),
     )
-    return _Search(detector, kernel.segments_of(detector, centres.size), rule, background["pixel_radius"].values)
+    segments = kernel.segments_of(detector, rings.centres.size)
+    return _Search(detector, segments, rule, radius, rings, moving_beam(background))
 
 
 def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, Any]) -> xr.Dataset:
@@ -272,29 +307,37 @@ def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, An
     return xr.Dataset(coords=coords, attrs=record(attrs, "find_peaks", known))
 
 
+@whole_blocks
 def _search_chunk(
-    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], search: _Search
+    frames: NDArray[Any],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    centers: NDArray[np.float64] | None,
+    search: _Search,
 ) -> Block:
     counts = np.zeros(len(frames), np.int64)
     bright = np.empty(search.detector.place.size, np.uint32)
     marks = ~search.detector.searched
-    found = [np.empty(0, kernel.PEAK)]
+    found, radii = [np.empty(0, kernel.PEAK)], [np.empty(0, np.float32)]
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
+        how = search.at(None if centers is None else centers[k])
+        if how is not search:
+            marks = ~how.detector.searched
         tables = interpolated(average[k]), interpolated(deviation[k])
-        n = kernel.find_bright(frame, search.detector, search.segments, search.rule, *tables, bright)
+        n = kernel.find_bright(frame, how.detector, how.segments, how.rule, *tables, bright)
         peaks = np.empty(n, kernel.PEAK)
-        counts[k] = kernel.measure_peaks(frame, search.detector, search.rule, *tables, bright[:n], marks, peaks)
+        counts[k] = kernel.measure_peaks(frame, how.detector, how.rule, *tables, bright[:n], marks, peaks)
         found.append(peaks[: counts[k]].copy())
-    return as_block(counts, np.concatenate(found), search.pixel_radius)
+        radii.append(radius_at(how.pixel_radius, found[-1]["y"], found[-1]["x"], found[-1]["index"]))
+    return _as_block(counts, np.concatenate(found), np.concatenate(radii))
 
 
-def as_block(counts: NDArray[np.int64], peaks: NDArray[Any], pixel_radius: NDArray[np.float32]) -> Block:
-    """Rows of the kernel as columns, with the radius of each centroid."""
-    columns = {name: np.ascontiguousarray(peaks[name]) for name in kernel.PEAK.names or ()}
-    columns["radius"] = radius_at(pixel_radius, columns["y"], columns["x"], columns["index"])
+def _as_block(counts: NDArray[np.int64], peaks: NDArray[Any], radii: NDArray[np.float32]) -> Block:
+    """Rows of the kernel as columns."""
+    columns = {name: np.ascontiguousarray(peaks[name]) for name in kernel.PEAK.names or ()} | {"radius": radii}
     return Block(counts, {name: columns[name] for name in PEAKS.columns})
 
 

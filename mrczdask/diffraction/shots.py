@@ -83,15 +83,13 @@ def _chunks(images: xr.DataArray) -> tuple[int, int, int]:
 def shot_map(
     function: Callable[..., NDArray[Any]], *arrays: da.Array, shape: tuple[int, ...], dtype: Any, **constants: Any
 ) -> da.Array:
-    """Apply function(block, ...) to every chunk of shots of arrays (shot, ...); the result is (shot, *shape)."""
+    """Apply a function of `whole_blocks` to each chunk of shots of arrays (shot, ...); the result is (shot, *shape)."""
     args: list[Any] = []
     for k, array in enumerate(arrays):
         args += [array, (0, *range(100 * (k + 1), 100 * (k + 1) + array.ndim - 1))]
     meta = np.empty((0,) * (len(shape) + 1), dtype)
     axes = {1 + k: size for k, size in enumerate(shape)}
-    return da.blockwise(
-        function, (0, *axes), *args, new_axes=axes, dtype=dtype, meta=meta, concatenate=True, **constants
-    )
+    return da.blockwise(function, (0, *axes), *args, new_axes=axes, dtype=dtype, meta=meta, **constants)
 
 
 def on_workers(value: Any) -> Any:

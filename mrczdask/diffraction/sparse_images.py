@@ -10,8 +10,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
 from mrczdask.diffraction.shots import on_workers
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.frame_set import SCAN_DIMS
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.provenance import record
@@ -74,7 +76,8 @@ def virtual_image(
     detector : array, optional
         (y, x) bool or weights. The whole frame by default.
     radial_range : (float, float), optional
-        Only pixels of rmin <= `pixel_radius` < rmax: an annular detector.
+        Only pixels of rmin <= `pixel_radius` < rmax: an annular detector, about the beam of each shot where the table
+        has one.
     scan_shape : (int, int), optional
         (scan_y, scan_x): the image of the scan.
 
@@ -105,18 +108,25 @@ def virtual_image(
     weights = np.ones(shape, np.float32) if detector is None else np.asarray(detector, np.float32)
     if weights.shape != shape:
         raise MrczdaskError(f"the virtual detector has the shape {weights.shape}, the frames {shape}")
+    beam, within = None, (-np.inf, np.inf)
     if radial_range is not None:
         if "pixel_radius" not in table.header.coords:
             raise MrczdaskError("the sparse frames have no pixel_radius: give detector= instead of radial_range=")
-        radius = table.header["pixel_radius"].values
-        weights = np.where((radius >= radial_range[0]) & (radius < radial_range[1]), weights, np.float32(0))
-    sums = da.map_blocks(
+        within = radial_range
+        beam = moving_beam(table.header)
+        if beam is None:
+            weights = np.where(_ring(table.header["pixel_radius"].values, within), weights, np.float32(0))
+    sums = da.blockwise(
         _weigh_block,
+        "s",
         table.block_layer,
+        "s",
+        *(center_rows(table.header, table.chunks) if beam is not None else (None, None)),
         weights=on_workers(weights.reshape(-1)),
+        beam=on_workers(beam),
+        within=within,
         dtype=np.float64,
         meta=np.empty(0, np.float64),
-        chunks=(table.chunks,),
     )
     attrs = record(sparse.attrs, "virtual_image", {"detector": detector, "radial_range": radial_range})
     if scan_shape is None:
@@ -138,7 +148,24 @@ def _sum_block(block: Block, shape: tuple[int, int], dtype: np.dtype[Any]) -> ND
     return out.reshape(1, *shape)
 
 
-def _weigh_block(block: Block, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+def _ring(radius: NDArray[np.float32], within: tuple[float, float]) -> NDArray[np.bool_]:
+    return np.asarray((radius >= within[0]) & (radius < within[1]))
+
+
+@whole_blocks
+def _weigh_block(
+    block: Block,
+    centers: NDArray[np.float64] | None,
+    weights: NDArray[np.float32],
+    beam: MovingBeam | None,
+    within: tuple[float, float],
+) -> NDArray[np.float64]:
+    index = block.columns["index"]
+    values = block.columns["intensity"] * weights[index].astype(np.float64)
+    if beam is not None and centers is not None:
+        edges = block.pointer.astype(np.int64)
+        for k, center in enumerate(centers):
+            rows = slice(edges[k], edges[k + 1])
+            values[rows] *= _ring(beam.pixel_radius(center), within).reshape(-1)[index[rows]]
     shot = np.repeat(np.arange(block.counts.size), block.counts)
-    values = block.columns["intensity"] * weights[block.columns["index"]].astype(np.float64)
     return np.bincount(shot, weights=values, minlength=block.counts.size).astype(np.float64, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import dask.array as da
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.background import RADIUS, separate_background
+from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
+from mrczdask.diffraction.bins import places
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
@@ -26,7 +29,7 @@ NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
 
 @dataclass(frozen=True)
 class Picking:
-    """How pixels are picked: maps are flat, `dark` may be empty."""
+    """How pixels are picked: maps are flat, those of the geometry where a `beam` moves; `dark` may be empty."""
 
     place: NDArray[np.float32]
     cells: NDArray[Any]
@@ -37,6 +40,17 @@ class Picking:
     noise: float
     cutoff: float
     dtype: np.dtype[Any]
+    centres: NDArray[np.float32]
+    within: tuple[float, float]
+    beam: MovingBeam | None
+
+    def at(self, center: NDArray[np.float64] | None) -> Picking:
+        """The same of a frame whose beam is at a place (y, x)."""
+        if self.beam is None or center is None:
+            return self
+        place = places(self.beam.pixel_radius(center), self.centres, self.within).reshape(-1)
+        norm = self.beam.norm(center).reshape(-1) if self.beam.is_corrected else self.norm
+        return replace(self, place=place, cells=cells_of(place, self.centres.size), norm=norm)
 
 
 def sparsify(
@@ -110,8 +124,8 @@ def sparsify(
         "sr",
         deviation,
         "sr",
+        *center_rows(background, images.data.chunks[0]),
         picking=on_workers(picking),
-        concatenate=True,
         dtype=object,
         meta=np.empty(0, object),
     )
@@ -153,12 +167,10 @@ def background_of(
 def picking_of(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> Picking:
     attrs = background.attrs
     radius, centres = background["pixel_radius"].values, background[RADIUS].values
-    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
     low, high = attrs.get("radial_range", (-np.inf, np.inf))
-    outside = ~((radius >= low) & (radius < high))
     dark = background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32)
     norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
-    place = np.where(outside, np.float32(np.nan), (radius - centres[0]) / step).astype(np.float32).reshape(-1)
+    place = places(radius, centres, (low, high)).reshape(-1)
     return Picking(
         place=place,
         cells=cells_of(place, centres.size),
@@ -170,6 +182,9 @@ def picking_of(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> P
         cutoff=float(cutoff),
         # a dark makes integers fractional and negative
         dtype=np.dtype(np.float32) if dark.size else images.dtype.newbyteorder("="),
+        centres=centres,
+        within=(low, high),
+        beam=moving_beam(background),
     )
 
 
@@ -179,8 +194,13 @@ def like_frames(table: xr.DataArray, images: xr.DataArray) -> da.Array:
     return values.rechunk({0: images.data.chunks[0], 1: -1})
 
 
+@whole_blocks
 def _pick_chunk(
-    frames: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], picking: Picking
+    frames: NDArray[Any],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    centers: NDArray[np.float64] | None,
+    picking: Picking,
 ) -> Block:
     counts = np.zeros(len(frames), np.int64)
     buffer = np.empty(picking.place.size + 1, np.uint32)
@@ -189,23 +209,24 @@ def _pick_chunk(
         if not np.isfinite(average[k]).any():
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
+        how = picking.at(None if centers is None else centers[k])
         tables = interpolated(average[k]), interpolated(deviation[k])
         counts[k] = n = pick_pixels(
             frame,
-            picking.place,
-            picking.cells,
-            picking.norm,
-            picking.dark,
-            picking.dummy,
-            picking.delta,
+            how.place,
+            how.cells,
+            how.norm,
+            how.dark,
+            how.dummy,
+            how.delta,
             *tables,
-            picking.noise,
-            picking.cutoff,
+            how.noise,
+            how.cutoff,
             buffer,
         )
         index.append(buffer[:n].copy())
         signal = frame[index[-1]]
-        intensity.append((signal - picking.dark[index[-1]] if picking.dark.size else signal).astype(picking.dtype))
+        intensity.append((signal - how.dark[index[-1]] if how.dark.size else signal).astype(how.dtype))
     return Block(counts, {"index": np.concatenate(index), "intensity": np.concatenate(intensity)})
 
 

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MissingExtraError, MrczdaskError
+from mrczdask.formats.poni import FIRST_PIXEL_FIRST, FlatPoni, flat_poni
 
 Unit = Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"]
 UNITS: Final[tuple[str, ...]] = get_args(Unit)
 SCALES: Final = {"q_A^-1": 0.1, "q_nm^-1": 1.0, "2th_deg": 180 / np.pi, "2th_rad": 1.0, "r_m": 1.0, "r_mm": 1e3}
 """From the unit in which pixels are binned (nm^-1, rad, m) to the one that is shown; pixels are their own."""
-_FIRST_PIXEL_FIRST: Final = (0, 3)
-"""pyFAI's orientations of a detector in which rows and columns are counted as they are stored."""
 
 
 class Geometry:
@@ -118,6 +117,8 @@ class Geometry:
     ) -> Geometry:
         """A detector as pyFAI describes it: tilts, detector masks and corrections are pyFAI's own.
 
+        Flat detectors across the beam are known without it: those given by their pixels, and Dectris's by name.
+
         Parameters
         ----------
         url : str or path
@@ -134,11 +135,11 @@ class Geometry:
         Raises
         ------
         MissingExtraError
-            pyFAI is not installed.
+            pyFAI is needed, and not installed.
         MrczdaskError
             The file is no PONI file, or does not say the shape of the detector.
         """
-        return _PoniGeometry(os.fspath(url), shape, mask)
+        return _of_poni(os.fspath(url), shape, mask)
 
     @classmethod
     def from_geom(
@@ -186,7 +187,7 @@ class Geometry:
         Only a detector that is flat and perpendicular to the beam has it.
         """
         if type(self) is not Geometry:
-            raise MrczdaskError(f"{self!r} is no flat detector: the beam can be moved on Geometry.flat only")
+            raise MrczdaskError(f"{self!r} is no flat detector across the beam: only there can the beam be moved")
         return Geometry(
             self.shape,
             distance_m=self.distance_m,
@@ -201,20 +202,27 @@ class Geometry:
 
         In the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both r, or pixels.
         """
-        check_unit(unit)
-        y, x = self._offsets
-        r: NDArray[np.float64] = np.sqrt(y * y + x * x)
-        if unit == "pixel":
-            return np.hypot(y / self.pixel_size_m[0], x / self.pixel_size_m[1])
-        if unit.startswith("r_"):
-            return r
-        two_theta = np.arctan2(r, self._depth)
-        return two_theta if unit.startswith("2th") else self._q(two_theta)
+        sizes = (1.0, 1.0) if unit == "pixel" else self.pixel_size_m
+        y: NDArray[np.float64] = (np.arange(self.shape[0]) + 0.5 - self.beam_center[0]) * sizes[0]
+        x: NDArray[np.float64] = (np.arange(self.shape[1]) + 0.5 - self.beam_center[1]) * sizes[1]
+        return self.flat_radius(y, x, unit)
 
-    def _q(self, two_theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def flat_radius(self, y: NDArray[np.float64], x: NDArray[np.float64], unit: Unit) -> NDArray[np.float64]:
+        """Radius (y, x) at such distances from the beam, on a flat detector across it: in metres, or pixels."""
+        check_unit(unit)
+        from mrczdask.kernels import flat_detector as kernel
+
+        if unit.startswith("q"):
+            return kernel.flat_radius(y, x, self.distance_m, kernel.SINE, self._per_sine)
+        kind = kernel.ANGLE if unit.startswith("2th") else kernel.LENGTH
+        return kernel.flat_radius(y, x, self.distance_m, kind, 1.0)
+
+    @property
+    def _per_sine(self) -> float:
+        """q in 1/nm over sin(theta)."""
         if self.wavelength_m is None:
             raise MrczdaskError("q needs the wavelength: give wavelength_m to Geometry.flat, or unit='r_m'")
-        return 4e-9 * np.pi / self.wavelength_m * np.sin(two_theta / 2)
+        return 4e-9 * np.pi / self.wavelength_m
 
     @property
     def _depth(self) -> Any:
@@ -236,14 +244,19 @@ class Geometry:
 
     def solid_angle(self) -> NDArray[np.float64]:
         """Solid angle of every pixel against one on the beam: cos(2theta)**3, (y, x)."""
-        return np.cos(self.radius("2th_rad")) ** 3
+        y, x = self._offsets
+        square = self._depth**2
+        cos2 = square / (y * y + x * x + square)
+        return np.asarray(cos2 * np.sqrt(cos2))
 
     def polarization(self, factor: float) -> NDArray[np.float64]:
-        """Polarization of every pixel, (y, x); `factor` is 1 for a beam polarized along x, 0 for none."""
+        """Polarization of every pixel, (y, x); `factor` is 1 for a beam polarized along x, 0 for none.
+
+        (1 + cos(2theta)**2 - factor cos(2chi) sin(2theta)**2) / 2, with chi the azimuth.
+        """
         y, x = self._offsets
-        cos2 = np.cos(self.radius("2th_rad")) ** 2
-        cos_2chi = np.cos(2 * np.arctan2(y, x))
-        return 0.5 * (1 + cos2 - factor * cos_2chi * (1 - cos2))
+        y2, x2, z2 = y * y, x * x, self._depth**2
+        return np.asarray(0.5 + 0.5 * (z2 - factor * (x2 - y2)) / (y2 + x2 + z2))
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         facts = (self.shape, self.distance_m, self.pixel_size_m, self.beam_center, self.wavelength_m, self.source)
@@ -255,55 +268,74 @@ class Geometry:
         return f"<Geometry {self.shape}, {1e3 * self.distance_m:.1f} mm, beam at ({y:.1f}, {x:.1f}) pixels{lam}>"
 
 
-class _PoniGeometry(Geometry):
-    """Asks pyFAI for every map, so that bins are the same as its own; where nothing is tilted or bent, the maps of a
-    flat detector are the same, and pyFAI's are not waited for."""
+def _of_poni(url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None) -> Geometry:
+    """A PONI file as a flat detector if it is one: pyFAI takes seconds to load, and its maps would be the same."""
+    if not os.path.isfile(url):
+        raise FileNotFoundError(url)
+    with open(url, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    found = flat_poni(text)
+    integrator = None
+    if found is None:
+        integrator = _load_poni(url)
+        found = _flat_facts(integrator)
+    size = shape or found.shape
+    if not size:
+        raise MrczdaskError(f"{url}: the detector has no shape: give shape=(y, x)")
+    size = int(size[0]), int(size[1])
+    own = np.zeros(size, bool) if found.mask is None else found.mask
+    if own.shape != size or found.shape not in (None, size):
+        raise MrczdaskError(f"{url}: the detector has the shape {found.shape or own.shape}, the frames {size}")
+    known: dict[str, Any] = {
+        "distance_m": found.distance_m,
+        "pixel_size_m": found.pixel_size_m,
+        "beam_center": (found.poni_m[0] / found.pixel_size_m[0], found.poni_m[1] / found.pixel_size_m[1]),
+        "wavelength_m": found.wavelength_m,
+        "mask": own if mask is None else own | np.asarray(mask, bool),
+        "source": text,
+    }
+    if integrator is None or _is_plain(integrator):
+        return Geometry(size, **known)
+    fit = integrator.getFit2D()
+    known["beam_center"] = float(fit["centerY"]), float(fit["centerX"])
+    return _PoniGeometry(integrator, size, **known)
 
-    def __init__(self, url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None):
-        self._integrator = _load_poni(url)
-        detector = self._integrator.detector
-        shape = shape or detector.shape
-        if not shape:
-            raise MrczdaskError(f"{url}: the detector has no shape: give shape=(y, x)")
-        own = np.zeros(tuple(shape), bool) if detector.mask is None else np.asarray(detector.mask, bool)
-        if own.shape != tuple(shape):
-            raise MrczdaskError(f"{url}: the detector has the shape {own.shape}, the frames {tuple(shape)}")
-        flat = self._integrator.getFit2D()
-        with open(url, encoding="utf-8") as file:
-            text = file.read()
-        super().__init__(
-            shape,
-            distance_m=float(self._integrator.dist),
-            pixel_size_m=(float(detector.pixel1), float(detector.pixel2)),
-            beam_center=(float(flat["centerY"]), float(flat["centerX"])),
-            wavelength_m=self._integrator.wavelength,
-            mask=own if mask is None else own | np.asarray(mask, bool),
-            source=text,
-        )
+
+def _flat_facts(integrator: Any) -> FlatPoni:
+    """What pyFAI knows of a detector, but for tilts."""
+    detector = integrator.detector
+    return FlatPoni(
+        shape=tuple(detector.shape) if detector.shape else None,
+        mask=None if detector.mask is None else np.asarray(detector.mask, bool),
+        distance_m=float(integrator.dist),
+        pixel_size_m=(float(detector.pixel1), float(detector.pixel2)),
+        poni_m=(float(integrator.poni1), float(integrator.poni2)),
+        wavelength_m=integrator.wavelength,
+    )
+
+
+def _is_plain(integrator: Any) -> bool:
+    """Whether pixels stand in even rows across the beam, the first one first, as `Geometry.flat` has them."""
+    detector = integrator.detector
+    untilted = integrator.rot1 == integrator.rot2 == integrator.rot3 == 0
+    even = detector.uniform_pixel and detector.IS_FLAT and detector.IS_CONTIGUOUS
+    first = int(detector.orientation) in FIRST_PIXEL_FIRST
+    return bool(untilted and even and first and not getattr(integrator, "parallax", None))
+
+
+class _PoniGeometry(Geometry):
+    """Asks pyFAI for every map, so that bins are the same as its own."""
+
+    def __init__(self, integrator: Any, shape: tuple[int, int], **known: Any):
+        self._integrator = integrator
+        super().__init__(shape, **known)
 
     def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
         check_unit(unit)
         if unit == "pixel":
             return self.radius("r_m") / self.pixel_size_m[0]
-        if self._plain:
-            return super().radius(unit)
         found: NDArray[np.float64] = self._integrator.array_from_unit(self.shape, "center", unit, scale=False)
         return found
-
-    @cached_property
-    def _plain(self) -> bool:
-        """Whether pixels stand in even rows across the beam, the first one first, as `Geometry.flat` has them."""
-        known, detector = self._integrator, self._integrator.detector
-        untilted = known.rot1 == known.rot2 == known.rot3 == 0 and not getattr(known, "parallax", None)
-        even = detector.uniform_pixel and detector.IS_FLAT and detector.IS_CONTIGUOUS
-        return bool(untilted and even and int(detector.orientation) in _FIRST_PIXEL_FIRST)
-
-    @cached_property
-    def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        known = self._integrator
-        y = (np.arange(self.shape[0]) + 0.5) * self.pixel_size_m[0] - known.poni1
-        x = (np.arange(self.shape[1]) + 0.5) * self.pixel_size_m[1] - known.poni2
-        return y[:, None], x[None, :]
 
     def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
         places = (np.asarray(values, float) for values in (y, x))
@@ -321,8 +353,6 @@ def _load_poni(url: str) -> Any:
         import pyFAI
     except ImportError:
         raise MissingExtraError(f"{url}: PONI files need pyFAI: pip install 'mrczdask[diffraction]'") from None
-    if not os.path.isfile(url):
-        raise FileNotFoundError(url)
     try:
         return pyFAI.load(url)
     except (ValueError, KeyError, RuntimeError, TypeError) as error:

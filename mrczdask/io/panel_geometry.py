@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.geom import parse_geom
-from mrczdask.io.geometry import Geometry
+from mrczdask.io.geometry import Geometry, Unit, check_unit
 
 
 class PanelGeometry(Geometry):
@@ -47,6 +47,17 @@ class PanelGeometry(Geometry):
     @cached_property
     def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:
         return self._positions[1], self._positions[0]
+
+    def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
+        check_unit(unit)
+        y, x = self._offsets
+        r: NDArray[np.float64] = np.sqrt(y * y + x * x)
+        if unit == "pixel":
+            return r / self.pixel_size_m[0]
+        if unit.startswith("r_"):
+            return r
+        two_theta: NDArray[np.float64] = np.arctan2(r, self._depth)
+        return two_theta if unit.startswith("2th") else self._per_sine * np.sin(two_theta / 2)
 
     def solid_angle(self) -> NDArray[np.float64]:
         """Solid angle of every pixel against one on the beam at the mean distance, across the beam."""

@@ -64,8 +64,7 @@ class Ragged:
         self._blocks = blocks
         self._wide = wide
         if layout.count not in header:
-            counts = da.map_blocks(_counts, blocks, dtype=np.int64, meta=np.empty(0, np.int64))
-            header = header.assign({layout.count: (schema.SHOT, counts)})
+            header = header.assign({layout.count: (schema.SHOT, _lazy_counts(blocks))})
         self.header = header
 
     @property
@@ -189,8 +188,16 @@ def _empty(layout: Layout) -> Block:
     return Block(np.empty(0, np.int64), {name: np.empty(0, dtype) for name, dtype in layout.columns.items()})
 
 
-def _counts(block: Any) -> NDArray[np.int64]:
-    return block.counts if isinstance(block, Block) else np.empty(0, np.int64)
+def _lazy_counts(blocks: da.Array) -> da.Array:
+    """Rows of each shot. As plain tasks: Dask would fuse the blocks into these, and not find them any more."""
+    name = f"ragged-counts-{tokenize(blocks.name)}"
+    graph: dict[Any, Any] = {(name, k): (_counts, (blocks.name, k)) for k in range(blocks.numblocks[0])}
+    built = HighLevelGraph.from_collections(name, graph, dependencies=[blocks])
+    return da.Array(built, name, blocks.chunks, np.int64, np.empty(0, np.int64))
+
+
+def _counts(block: Block) -> NDArray[np.int64]:
+    return block.counts
 
 
 def _finalize(results: Any, header: xr.Dataset, lazy: Mapping[Hashable, Any], layout: Layout) -> xr.Dataset:

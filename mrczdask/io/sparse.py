@@ -23,11 +23,22 @@ from mrczdask.io.detector_facts import detector_attrs, find_detector
 from mrczdask.io.hdf5_file import Options, open_hdf5
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.source import is_remote, open_source
-from mrczdask.io.sparse_table import sparse_layout
+from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
 
 ENTRY: Final = "entry_0000"
 FRAMES: Final = "entry_0000/sparse_frames"
 _ROWS: Final = ("frame_ptr", "index", "intensity")
+_SETTINGS: Final = (
+    "error_model",
+    "cutoff_clip",
+    "cycle",
+    "noise",
+    "cutoff_pick",
+    "unit",
+    "polarization",
+    "solid_angle",
+)
+_FACTS: Final = ("distance_m", "pixel_size_m", "beam_center", "wavelength_m")
 BLOCK_BYTES: Final = 128 << 20
 """Of the dense frames of one block, at 4 bytes a pixel."""
 WIDE_ROWS: Final = 1 << 22
@@ -200,13 +211,20 @@ def _pyfai(file: Any, path: str, place: str) -> tuple[xr.Dataset, SparseFile, ND
         if set(shapes.values()) != {wanted}:
             raise MrcFormatError(f"{place}: {shapes}, but {wanted} (shot, radius) are wanted", url=path)
         coords["radius"] = ("radius", np.asarray(group["radius"][()]), unit)
-    if "normalization" in group:
-        coords["normalization"] = (plane, np.asarray(group["normalization"][()]))
+    for name in ("normalization", RESPONSE):
+        if name in group:
+            coords[name] = (plane, np.asarray(group[name][()]))
+    for name in CENTER:
+        if name in group:
+            if tuple(group[name].shape) != (coords[schema.SHOT].size,):
+                raise MrcFormatError(f"{place}: {name} is not given for each shot", url=path)
+            coords[name] = (schema.SHOT, np.asarray(group[name][()]))
     entry = place.split("/")[0]
-    attrs = {"shape": list(radius.shape), "dtype": np.dtype(group["intensity"].dtype).str} | _settings(file, entry)
+    attrs = {"shape": list(radius.shape), "dtype": np.dtype(group["intensity"].dtype).str}
     detector = find_detector(file[entry]) if hasattr(file, "userblock_size") else None
     if detector is not None:
         attrs |= detector_attrs(detector, file[entry], np.dtype(np.float32))
+    attrs |= _settings(file, entry)
     attrs["dummy"] = float(np.asarray(group["dummy"][()])) if "dummy" in group else attrs.get("dummy", np.nan)
     return xr.Dataset(coords=coords, attrs=attrs), SparseFile(path, place, radius.size), pointer
 
@@ -222,11 +240,16 @@ def _settings(file: Any, entry: str) -> dict[str, Any]:
     text = note["data"][()] if "data" in note else note.attrs.get("data", "{}")  # Zarr keeps texts as attributes
     text = text.decode() if isinstance(text, bytes) else str(text)
     try:
-        found = json.loads(text).get("sparsify", {})
+        said = json.loads(text)
+        known = said.get("sparsify", {}), said.get("geometry") or {}
+        return {
+            name: part[name]
+            for part, names in zip(known, (_SETTINGS, _FACTS), strict=True)
+            for name in names
+            if part.get(name) is not None
+        }
     except (ValueError, AttributeError):
         return {}
-    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick")
-    return {name: found[name] for name in names if found.get(name) is not None}
 
 
 def _image_d11(file: Any, path: str) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:

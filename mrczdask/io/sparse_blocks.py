@@ -15,6 +15,7 @@ from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest
 from mrczdask.io.journal import StoreJournal
 from mrczdask.io.ragged import Ragged
+from mrczdask.io.sparse_table import CENTER, RESPONSE
 
 PLAN: Final = "plan.json"
 FRAMES_TOKEN: Final = "frames"
@@ -25,7 +26,8 @@ Columns = Mapping[str, NDArray[Any]]
 
 def plan_of(table: Ragged, layout: str) -> dict[str, Any]:
     """What a table is made of and how: a file begun with another plan is not gone on with."""
-    maps = [table.header[name].values for name in ("pixel_radius", "radius", "normalization") if name in table.header]
+    known = ("pixel_radius", "radius", "normalization", *CENTER, RESPONSE)
+    maps = [table.header[name].values for name in known if name in table.header]
     settings = {name: value for name, value in table.attrs.items() if name not in ("history", "provenance")}
     return {
         "layout": layout,

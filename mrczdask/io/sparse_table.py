@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from mrczdask.io.ragged import Layout
+
+CENTER: Final = ("beam_center_y", "beam_center_x")
+"""Coordinates (shot) of what follows the beam of each shot, in pixels from the outer edge of the first."""
+RESPONSE: Final = "response"
+"""Coordinate (y, x) of it: the flat field alone, which does not move with the beam."""
 
 
 def sparse_layout(dtype: np.dtype[Any]) -> Layout:

@@ -22,7 +22,7 @@ from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
 from mrczdask.io.ragged import Ragged, split
 from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, computed_blocks, plan_of
-from mrczdask.io.sparse_table import sparse_layout
+from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
 
 ROWS: Final = 1 << 19
 """Stored pixels of a chunk: 1 to 4 MB."""
@@ -82,7 +82,8 @@ def write_sparse(
     Notes
     -----
     Blocks are computed by the scheduler in force; memory is that of a few blocks. Pixels are sorted, pointers are
-    uint64. Empty bins of the background, NaN in memory, are interpolated over, as FabIO needs.
+    uint64. Empty bins of the background, NaN in memory, are interpolated over, as FabIO needs. Beam centres of the
+    shots are stored too; pyFAI and FabIO know of none, and take the geometry's.
 
     Examples
     --------
@@ -195,7 +196,7 @@ def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, 
     store.text(f"{ENTRY}/start_time", now)
     store.group(f"{ENTRY}/sparsify", {"NX_class": "NXprocess"})
     store.group(f"{ENTRY}/sparsify/configuration", {"NX_class": "NXnote"})
-    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick", "unit")
+    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick", "unit", "polarization", "solid_angle")
     settings = {name: attrs[name] for name in names if name in attrs} | {"dummy": dummy}
     store.text(f"{ENTRY}/sparsify/configuration/type", "text/json")
     store.text(f"{ENTRY}/sparsify/configuration/data", json.dumps({"geometry": facts, "sparsify": settings}))
@@ -213,6 +214,9 @@ def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, 
     store.put(f"{FRAMES}/dummy", np.float64(dummy))
     if "normalization" in header.coords:
         store.put(f"{FRAMES}/normalization", header["normalization"].values.astype(np.float64))
+    for name in (*CENTER, RESPONSE):
+        if name in header.coords:
+            store.put(f"{FRAMES}/{name}", header[name].values.astype(np.float64))
 
 
 def _detector(store: GrownStore, facts: Mapping[str, Any]) -> None:

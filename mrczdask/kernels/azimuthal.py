@@ -7,6 +7,7 @@ by index: `slots` holds the place of each pixel of a frame in it, and `edges` th
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,17 @@ COUNT: Final = 3
 
 LEAST_PIXELS: Final = 3
 """Chauvenet's criterion is used as if a bin had at least this many pixels."""
+
+
+@njit(nogil=True, cache=True)
+def bin_numbers(radius: NDArray[np.float64], bad: NDArray[np.bool_], low: float, step: float) -> NDArray[np.int32]:
+    """Flat numbers of the bins that start at `low`, -1 for bad pixels."""
+    out = np.empty(radius.size, np.int32)
+    flat, out_of_use = radius.reshape(-1), bad.reshape(-1)
+    for pixel in range(flat.size):
+        number = np.int32(math.floor((flat[pixel] - low) / step))
+        out[pixel] = np.int32(-1) if out_of_use[pixel] else number
+    return out
 
 
 @njit(nogil=True, cache=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mrczdask as md
-from mrczdask.diffraction.bins import radial_bins
+from mrczdask.diffraction.bins import places, radial_bins
 from mrczdask.io.geometry import SCALES
 
 SHAPE = (200, 230)
@@ -64,19 +64,23 @@ def test_averages_are_those_of_pyfai(unit: Any, tmp_path: Path) -> None:
 
 def test_bins_hold_every_pixel_once_and_in_order() -> None:
     mask = np.random.default_rng(0).random(SHAPE) < 0.1
-    bins = radial_bins(flat(), bins=40, unit="pixel", mask=mask, radial_range=(5, 60))
+    bins = radial_bins(flat(), bins=40, unit="pixel", mask=mask, dark=np.arange(200 * 230).reshape(SHAPE))
     radius = flat().radius("pixel")
     good = ~mask
     low, high = radius[good].min(), radius[good].max() * (1 + 2.0**-23)
     number = np.floor((radius - low) / ((high - low) / 40)).astype(int)
-    np.testing.assert_array_equal(np.diff(bins.edges), np.bincount(number[good], minlength=40))
+    np.testing.assert_array_equal(np.diff(bins.order.edges), np.bincount(number[good], minlength=40))
     pixels = np.argsort(np.where(mask, 99, number).reshape(-1), kind="stable")[: good.sum()]
-    np.testing.assert_array_equal(bins.slots[pixels], np.arange(good.sum()))
-    assert (bins.slots[mask.reshape(-1)] == good.sum()).all()
-    np.testing.assert_array_equal(np.isnan(bins.place), mask | (radius < 5) | (radius >= 60))
+    slots = bins.order.slots
+    np.testing.assert_array_equal(slots[pixels], np.arange(good.sum()))
+    assert (slots[mask.reshape(-1)] == good.sum()).all()
     np.testing.assert_array_equal(np.isnan(bins.pixel_radius), mask)
-    image = np.arange(radius.size).reshape(SHAPE)
-    np.testing.assert_array_equal(bins.in_order(image), pixels)
+    place = places(bins.pixel_radius, bins.centres, (5, 60))
+    np.testing.assert_array_equal(np.isnan(place), mask | (radius < 5) | (radius >= 60))
+    np.testing.assert_allclose(
+        place[~np.isnan(place)], ((radius - bins.centres[0]) / bins.step)[~np.isnan(place)], 1e-5
+    )
+    np.testing.assert_array_equal(bins.order.dark, np.arange(radius.size, dtype=np.float32)[pixels])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Radii of the pixels of a flat detector across the beam, and how near and far its good pixels are from a beam.
+
+With s the square of the distance from the beam in the plane of the detector and d the distance of the sample: r =
+sqrt(s), 2 theta = atan2(r, d), and sin(theta) = r / sqrt(2 h (h + d)) with h = sqrt(s + d^2), which needs no tables.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LENGTH: Final = 0
+ANGLE: Final = 1
+SINE: Final = 2
+"""What the radius is: r, 2 theta, or sin(theta) times a factor."""
+
+
+@njit(nogil=True, cache=True)
+def flat_radius(
+    y: NDArray[np.float64], x: NDArray[np.float64], depth: float, kind: int, factor: float
+) -> NDArray[np.float64]:
+    """Radius (y, x) of pixels at the offsets `y` and `x` from the beam."""
+    out = np.empty((y.size, x.size))
+    for i in range(y.size):
+        row, across = out[i], y[i] * y[i]
+        if kind == LENGTH:
+            for j in range(x.size):
+                row[j] = math.sqrt(across + x[j] * x[j])
+        elif kind == ANGLE:
+            for j in range(x.size):
+                row[j] = math.atan2(math.sqrt(across + x[j] * x[j]), depth)
+        else:
+            for j in range(x.size):
+                s = across + x[j] * x[j]
+                h = math.sqrt(s + depth * depth)
+                row[j] = factor * math.sqrt(s) / math.sqrt(2.0 * h * (h + depth))
+    return out
+
+
+@njit(nogil=True, cache=True)
+def nearest_and_farthest(
+    good: NDArray[np.bool_], edge: NDArray[np.int64], centers: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Offsets (y, x) of the pixel of `good` that is nearest to any of the centres (n, 2), and of the farthest.
+
+    `edge` (n, 2) are the good pixels with a bad neighbour, or none: of the others only that below the beam is nearest.
+    """
+    near, far, ends = np.inf, -1.0, np.zeros((2, 2))
+    for k in range(centers.shape[0]):
+        i, j = math.floor(centers[k, 0]), math.floor(centers[k, 1])
+        under = 0 <= i < good.shape[0] and 0 <= j < good.shape[1] and good[int(i), int(j)]
+        for e in range(-1 if under else 0, edge.shape[0]):
+            row, column = (i, j) if e < 0 else (edge[e, 0], edge[e, 1])
+            y, x = (row + 0.5 - centers[k, 0]) * sizes[0], (column + 0.5 - centers[k, 1]) * sizes[1]
+            s = y * y + x * x
+            if s < near:
+                near, ends[0, 0], ends[0, 1] = s, y, x
+            if s > far:
+                far, ends[1, 0], ends[1, 1] = s, y, x
+    return ends
