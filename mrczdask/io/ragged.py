@@ -192,7 +192,8 @@ def _lazy_counts(blocks: da.Array) -> da.Array:
     """Rows of each shot. As plain tasks: Dask would fuse the blocks into these, and not find them any more."""
     name = f"ragged-counts-{tokenize(blocks.name)}"
     graph: dict[Any, Any] = {(name, k): (_counts, (blocks.name, k)) for k in range(blocks.numblocks[0])}
-    built = HighLevelGraph.from_collections(name, graph, dependencies=[blocks])
+    needs: list[Any] = [blocks]
+    built = HighLevelGraph.from_collections(name, graph, dependencies=needs)
     return da.Array(built, name, blocks.chunks, np.int64, np.empty(0, np.int64))
 
 
