@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Layout, Ragged
 from mrczdask.kernels import electrons as kernel
 from mrczdask.provenance import record
@@ -164,15 +165,14 @@ def _events(images: Any, counting: _Counting, settings: dict[str, Any]) -> Ragge
     )
     lazy = lazy.reshape(-1, *lazy.shape[-2:])
     lazy = lazy.rechunk({1: -1, 2: -1})
-    blocks = da.blockwise(
-        _event_block, "s", lazy, "syx", counting=counting, concatenate=True, dtype=object, meta=np.empty(0, object)
-    )
+    blocks = da.blockwise(_event_block, "s", lazy, "syx", counting=counting, dtype=object, meta=np.empty(0, object))
     attrs = dict(images.attrs) if isinstance(images, xr.DataArray) else {}
     attrs = record(attrs | {"shape": list(lazy.shape[1:])}, "count_electrons", settings)
     header = xr.Dataset(coords={schema.SHOT: np.arange(lazy.shape[0])}, attrs=attrs)
     return Ragged(header, blocks, EVENTS)
 
 
+@whole_blocks
 def _event_block(frames: NDArray[Any], counting: _Counting) -> Block:
     found = [_electrons(np.ascontiguousarray(frame), counting) for frame in frames]
     every = np.concatenate([np.empty(0, kernel.EVENT), *found])
