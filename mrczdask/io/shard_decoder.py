@@ -20,7 +20,7 @@ from mrczdask.io.archive_codecs import configuration_of
 
 Decode = Callable[[memoryview, NDArray[Any]], None]
 """Unpacks a chunk into a C-contiguous array of its shape and dtype; `CodecError` where it is corrupt."""
-_KNOWN: Final = ([], [Crc32cCodec], [BloscCodec], [BloscCodec, Crc32cCodec])
+_KNOWN: Final[tuple[list[Any], ...]] = ([], [Crc32cCodec], [BloscCodec], [BloscCodec, Crc32cCodec])
 
 
 def decoder(codecs: Sequence[Any], dtype: np.dtype[Any]) -> Decode | None:

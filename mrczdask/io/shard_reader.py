@@ -44,16 +44,16 @@ class Layout:
 
 def layout_of(array: zarr.Array[Any]) -> Layout | None:
     """The layout of an array that is decoded here; None for what is left to Zarr."""
-    codecs = array.metadata.codecs  # type: ignore[union-attr]
-    sharded = len(codecs) == 1 and isinstance(codecs[0], ShardingCodec)
-    if not isinstance(array.store, ArchiveStore) or not array.ndim or (array.shards is not None and not sharded):
+    codecs: Sequence[Any] = array.metadata.codecs  # type: ignore[union-attr]
+    sharding = codecs[0] if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec) else None
+    if not isinstance(array.store, ArchiveStore) or not array.ndim or (array.shards is not None and sharding is None):
         return None
-    if sharded:
-        index = [type(one) for one in codecs[0].index_codecs]
-        if configuration_of(codecs[0])["index_location"] != "end" or index != [BytesCodec, Crc32cCodec]:
+    if sharding is not None:
+        index = [type(one) for one in sharding.index_codecs]
+        if configuration_of(sharding)["index_location"] != "end" or index != [BytesCodec, Crc32cCodec]:
             return None
-    decode = decoder(codecs[0].codecs if sharded else codecs, np.dtype(array.dtype))
-    return None if decode is None else Layout(array.shards or array.chunks, array.chunks, sharded, decode)
+    decode = decoder(codecs if sharding is None else sharding.codecs, np.dtype(array.dtype))
+    return None if decode is None else Layout(array.shards or array.chunks, array.chunks, sharding is not None, decode)
 
 
 class ShardArray(BackendArray):

@@ -138,13 +138,13 @@ def _references(url: str, suffix: str, options: Mapping[str, Any] | None) -> Ref
         if source.size > MAX_METADATA_BYTES:
             raise MrcFormatError(f"{source.size} bytes of references are refused: use .parquet", url=url)
         raw = source.read_at(0, source.size)
+    if suffix == JSON_SUFFIX:
+        return JsonReferences(raw, url)
+    _need("fastparquet")
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
-        raise MrcFormatError("this is no file of references: it is no JSON", url=url) from None
-    if suffix == JSON_SUFFIX:
-        return JsonReferences(document, url)
-    _need("fastparquet")
+        raise MrcFormatError("this is no folder of references: its .zmetadata are no JSON", url=url) from None
     return ParquetReferences(document, url, options)
 
 

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 BRANCH: Final = "main"
 
 
-def _icechunk() -> Any:
+def _icechunk(*, to_write: bool = False) -> Any:
+    """The package; reading needs no VirtualiZarr, which takes 20 MB."""
     try:
         import icechunk
-        import virtualizarr  # noqa: F401
+
+        if to_write:
+            import virtualizarr  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f"{error.name} is not installed: pip install 'mrczdask[virtual]'") from None
     return icechunk
@@ -97,7 +100,7 @@ def _labels(table: VirtualTable) -> xr.Dataset:
 
 def write_icechunk(table: VirtualTable, to: str, folders: Sequence[str], options: Mapping[str, Any] | None) -> None:
     """Write a repository; a local one takes its name when it is whole."""
-    ice = _icechunk()
+    ice = _icechunk(to_write=True)
     target = to if is_remote(to) else local_path(to).rstrip("/")
     beside = target if is_remote(to) else f"{target}.{os.getpid()}.part"
     dataset = virtual_dataset(table)

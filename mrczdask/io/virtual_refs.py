@@ -17,6 +17,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from mrczdask.errors import MrcFormatError, StoreError
 from mrczdask.formats.blosc_frame import MAX_FRAME_BYTES
 from mrczdask.io.source import is_remote, local_path, open_source, without_secrets
+from mrczdask.io.virtual_json import read_entries
 
 MAX_METADATA_BYTES: Final = 1 << 30
 MAX_INLINE_BYTES: Final = 64 << 20
@@ -41,16 +42,19 @@ class References(Protocol):
 class JsonReferences:
     """References of a JSON file, version 1 of kerchunk, without templates and generated keys."""
 
-    def __init__(self, document: Any, url: str):
-        if not isinstance(document, dict):
-            raise MrcFormatError("this is no file of references", url=url)
-        if document.get("templates") or document.get("gen"):
+    def __init__(self, raw: bytes, url: str):
+        try:
+            top, refs = read_entries(raw)
+        except (ValueError, RecursionError):
+            raise MrcFormatError("this is no file of references: it is no JSON object", url=url) from None
+        if top.get("templates") or top.get("gen"):
             raise MrcFormatError("references by templates are not read: write them out with kerchunk", url=url)
-        refs = document.get("refs", document)
-        if not isinstance(refs, dict) or not all(isinstance(key, str) for key in refs):
+        if top.get("refs") is not None:
             raise MrcFormatError("this is no file of references", url=url)
-        self._refs = refs
-        self.meta = {key: _document(refs[key], url) for key in refs if key.rsplit("/", 1)[-1] in _META}
+        self._refs = refs or top
+        self.meta = {
+            key: _document(value, url) for key, value in self._refs.others.items() if key.rsplit("/", 1)[-1] in _META
+        }
 
     def find(self, key: str) -> Any:
         return self._refs.get(key)
