@@ -352,9 +352,9 @@ def _clip_chunk(
     average: NDArray[Any] = np.empty(n, np.float32)
     deviation: NDArray[Any] = np.empty(n, np.float32)
     count: NDArray[Any] = np.empty(n, np.int32)
+    raw = np.empty(clipping.radial.norm.size + 1, np.float32)
     for k, frame in enumerate(block):
         order = clipping.radial.order_at(None if centers is None else centers[k])
-        raw: NDArray[Any] = np.empty(order.norm.size + 1, np.float32)
         azimuthal.to_bins(np.ascontiguousarray(frame).reshape(-1), order.slots, raw)
         azimuthal.clip_background(
             raw,

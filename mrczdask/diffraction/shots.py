@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -53,7 +54,7 @@ def frames_mask(images: xr.DataArray) -> NDArray[np.bool_] | None:
     """The mask that came with the frames, read here and now without the scheduler in force: one image, maybe a file."""
     if MASK not in images.coords:
         return None
-    bad: NDArray[np.bool_] = images.coords[MASK].compute(scheduler="synchronous").values.astype(bool)
+    bad: NDArray[np.bool_] = images.coords[MASK].compute(scheduler=dask.get).values.astype(bool)
     return bad
 
 

@@ -108,7 +108,7 @@ class _ThreadPool:
 
 
 def _compute(task: Any) -> Any:
-    return dask.compute(task, scheduler="synchronous")[0]
+    return dask.compute(task, scheduler=dask.get)[0]  # by name, it would import distributed to look for a client
 
 
 class _ClusterPool:

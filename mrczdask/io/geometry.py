@@ -203,8 +203,8 @@ class Geometry:
         In the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both r, or pixels.
         """
         sizes = (1.0, 1.0) if unit == "pixel" else self.pixel_size_m
-        y: NDArray[np.float64] = (np.arange(self.shape[0]) + 0.5 - self.beam_center[0]) * sizes[0]
-        x: NDArray[np.float64] = (np.arange(self.shape[1]) + 0.5 - self.beam_center[1]) * sizes[1]
+        y = (np.arange(self.shape[0], dtype=np.float64) + 0.5 - self.beam_center[0]) * sizes[0]
+        x = (np.arange(self.shape[1], dtype=np.float64) + 0.5 - self.beam_center[1]) * sizes[1]
         return self.flat_radius(y, x, unit)
 
     def flat_radius(self, y: NDArray[np.float64], x: NDArray[np.float64], unit: Unit) -> NDArray[np.float64]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from mrczdask.io.source import is_remote, local_path, retry
 
 
@@ -83,6 +81,8 @@ class StoreJournal:
         return f"{self.url}/{name}"
 
     def _remote(self, url: str) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs  # loads slowly, and local folders need none
+
         fs, path = url_to_fs(url, **self.storage_options)
         fs.invalidate_cache()
         return fs, path

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -107,7 +108,9 @@ def write_sparse(
     if resume and plan_in(path) == plan:
         return open_sparse(path)
     with _kept(f"{path}.blocks" if resume else None) as kept:
-        blocks = computed_blocks(table, tables, kept=kept, plan=plan, progress=progress, label=path)
+        blocks: Iterator[Columns] = computed_blocks(table, tables, kept=kept, plan=plan, progress=progress, label=path)
+        begun = list(islice(blocks, 1))  # the others are under way while the header is written
+        blocks = chain(begun, blocks)
         with grown_store(path, filters=GZIP if layout == "imaged11" else None) as store:
             if layout == "imaged11":
                 _image_d11(store, table, blocks)
