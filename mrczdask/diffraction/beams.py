@@ -71,12 +71,10 @@ def normalisation(
     geometry: Geometry, flat: NDArray[Any] | None, polarization: float | None, solid_angle: bool
 ) -> NDArray[np.float64]:
     """What frames are divided by, (y, x)."""
-    norm = np.ones(geometry.shape)
-    if flat is not None:
-        norm = norm * fitting("flat", flat, geometry)
-    if solid_angle:
-        norm = norm * geometry.solid_angle()
-    return norm if polarization is None else norm * geometry.polarization(polarization)
+    if polarization is None and not solid_angle:
+        return np.ones(geometry.shape) if flat is None else fitting("flat", flat, geometry).astype(np.float64)
+    norm = geometry.correction(polarization, solid_angle)
+    return norm if flat is None else norm * fitting("flat", flat, geometry)
 
 
 def fitting(name: str, values: Any, geometry: Geometry) -> NDArray[Any]:

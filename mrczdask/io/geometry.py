@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -202,9 +201,7 @@ class Geometry:
 
         In the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both r, or pixels.
         """
-        sizes = (1.0, 1.0) if unit == "pixel" else self.pixel_size_m
-        y = (np.arange(self.shape[0], dtype=np.float64) + 0.5 - self.beam_center[0]) * sizes[0]
-        x = (np.arange(self.shape[1], dtype=np.float64) + 0.5 - self.beam_center[1]) * sizes[1]
+        y, x = self._offsets((1.0, 1.0) if unit == "pixel" else self.pixel_size_m)
         return self.flat_radius(y, x, unit)
 
     def flat_radius(self, y: NDArray[np.float64], x: NDArray[np.float64], unit: Unit) -> NDArray[np.float64]:
@@ -224,17 +221,11 @@ class Geometry:
             raise MrczdaskError("q needs the wavelength: give wavelength_m to Geometry.flat, or unit='r_m'")
         return 4e-9 * np.pi / self.wavelength_m
 
-    @property
-    def _depth(self) -> Any:
-        """Distance of the pixels from the sample along the beam, in metres."""
-        return self.distance_m
-
-    @cached_property
-    def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Distance of the pixel centres from the beam along y and x, in metres."""
-        y = (np.arange(self.shape[0]) + 0.5 - self.beam_center[0]) * self.pixel_size_m[0]
-        x = (np.arange(self.shape[1]) + 0.5 - self.beam_center[1]) * self.pixel_size_m[1]
-        return y[:, None], x[None, :]
+    def _offsets(self, sizes: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distances of rows and of columns of pixels from the beam."""
+        y = (np.arange(self.shape[0], dtype=np.float64) + 0.5 - self.beam_center[0]) * sizes[0]
+        x = (np.arange(self.shape[1], dtype=np.float64) + 0.5 - self.beam_center[1]) * sizes[1]
+        return y, x
 
     def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
         """(3, n) z, y and x in metres from the sample of places in pixels, 0 being the centre of the first one."""
@@ -242,21 +233,16 @@ class Geometry:
         metres = (places.T - self.beam_center) * self.pixel_size_m
         return np.stack([np.full(len(metres), self.distance_m), *metres.T])
 
-    def solid_angle(self) -> NDArray[np.float64]:
-        """Solid angle of every pixel against one on the beam: cos(2theta)**3, (y, x)."""
-        y, x = self._offsets
-        square = self._depth**2
-        cos2 = square / (y * y + x * x + square)
-        return np.asarray(cos2 * np.sqrt(cos2))
+    def correction(self, polarization: float | None = None, solid_angle: bool = True) -> NDArray[np.float64]:
+        """Solid angle of every pixel against one on the beam times its polarization, (y, x), where they are asked for.
 
-    def polarization(self, factor: float) -> NDArray[np.float64]:
-        """Polarization of every pixel, (y, x); `factor` is 1 for a beam polarized along x, 0 for none.
-
-        (1 + cos(2theta)**2 - factor cos(2chi) sin(2theta)**2) / 2, with chi the azimuth.
+        `polarization` is 1 for a beam polarized along x, 0 for none.
         """
-        y, x = self._offsets
-        y2, x2, z2 = y * y, x * x, self._depth**2
-        return np.asarray(0.5 + 0.5 * (z2 - factor * (x2 - y2)) / (y2 + x2 + z2))
+        from mrczdask.kernels.flat_detector import flat_correction
+
+        y, x = self._offsets(self.pixel_size_m)
+        polarized = polarization is not None
+        return flat_correction(y, x, self.distance_m, solid_angle, polarized, float(polarization or 0.0))
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         facts = (self.shape, self.distance_m, self.pixel_size_m, self.beam_center, self.wavelength_m, self.source)
@@ -341,11 +327,10 @@ class _PoniGeometry(Geometry):
         places = (np.asarray(values, float) for values in (y, x))
         return np.stack(self._integrator.calc_pos_zyx(None, *places))
 
-    def solid_angle(self) -> NDArray[np.float64]:
-        return np.asarray(self._integrator.solidAngleArray(self.shape))
-
-    def polarization(self, factor: float) -> NDArray[np.float64]:
-        return np.asarray(self._integrator.polarization(self.shape, factor=factor))
+    def correction(self, polarization: float | None = None, solid_angle: bool = True) -> NDArray[np.float64]:
+        known = self._integrator
+        found = np.asarray(known.solidAngleArray(self.shape)) if solid_angle else np.ones(self.shape)
+        return found if polarization is None else found * known.polarization(self.shape, factor=polarization)
 
 
 def _load_poni(url: str) -> Any:

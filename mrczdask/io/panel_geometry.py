@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,30 +39,29 @@ class PanelGeometry(Geometry):
             source=hashlib.sha256(f"{text}{distance_m}".encode()).hexdigest(),
         )
 
-    @property
-    def _depth(self) -> NDArray[np.float64]:
-        return np.where(self._positions[2] > 0, self._positions[2], self.distance_m or 1.0)
-
-    @cached_property
-    def _offsets(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        return self._positions[1], self._positions[0]
-
     def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
         check_unit(unit)
-        y, x = self._offsets
+        x, y, z = self._positions
         r: NDArray[np.float64] = np.sqrt(y * y + x * x)
         if unit == "pixel":
             return r / self.pixel_size_m[0]
         if unit.startswith("r_"):
             return r
-        two_theta: NDArray[np.float64] = np.arctan2(r, self._depth)
+        two_theta: NDArray[np.float64] = np.arctan2(r, np.where(z > 0, z, self.distance_m or 1.0))
         return two_theta if unit.startswith("2th") else self._per_sine * np.sin(two_theta / 2)
 
-    def solid_angle(self) -> NDArray[np.float64]:
-        """Solid angle of every pixel against one on the beam at the mean distance, across the beam."""
+    def correction(self, polarization: float | None = None, solid_angle: bool = True) -> NDArray[np.float64]:
+        """Solid angles are against one at the mean distance, across the beam."""
+        found = np.ones(self.shape)
         away = np.sqrt((self._positions**2).sum(0))
-        facing = np.abs((self._positions * self._normals).sum(0))
-        return np.divide(facing * self.distance_m**2, away**3, out=np.ones(self.shape), where=away > 0)
+        if solid_angle:
+            facing = np.abs((self._positions * self._normals).sum(0))
+            np.divide(facing * self.distance_m**2, away**3, out=found, where=away > 0)
+        if polarization is None:
+            return found
+        x, y, z = self._positions
+        spread = np.divide(z * z - polarization * (x * x - y * y), away**2, out=np.ones(self.shape), where=away > 0)
+        return found * (0.5 + 0.5 * spread)
 
 
 def _beam_center(positions: NDArray[np.float64], bad: NDArray[np.bool_], pixels_per_m: float) -> tuple[float, float]:

@@ -42,6 +42,27 @@ def flat_radius(
 
 
 @njit(nogil=True, cache=True)
+def flat_correction(
+    y: NDArray[np.float64], x: NDArray[np.float64], depth: float, solid_angle: bool, polarized: bool, factor: float
+) -> NDArray[np.float64]:
+    """Solid angle and polarization of pixels at the offsets `y` and `x` from the beam, multiplied as asked for.
+
+    cos(2 theta)^3 and (1 + cos(2 theta)^2 - factor cos(2 chi) sin(2 theta)^2) / 2, with chi the azimuth.
+    """
+    out = np.empty((y.size, x.size))
+    square = depth * depth
+    for i in range(y.size):
+        y2 = y[i] * y[i]
+        for j in range(x.size):
+            x2 = x[j] * x[j]
+            whole = y2 + x2 + square
+            cos2 = square / whole
+            solid = cos2 * math.sqrt(cos2) if solid_angle else 1.0
+            out[i, j] = solid * (0.5 + 0.5 * (square - factor * (x2 - y2)) / whole) if polarized else solid
+    return out
+
+
+@njit(nogil=True, cache=True)
 def nearest_and_farthest(
     good: NDArray[np.bool_], edge: NDArray[np.int64], centers: NDArray[np.float64], sizes: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -38,9 +38,9 @@ def test_a_flat_detector_is_that_of_pyfai(unit: Any) -> None:
     theirs = integrator()
     expected = theirs.array_from_unit(SHAPE, "center", unit, scale=True)
     np.testing.assert_allclose(flat().radius(unit) * SCALES[unit], expected, rtol=2e-6)
-    np.testing.assert_allclose(flat().solid_angle(), theirs.solidAngleArray(SHAPE), rtol=2e-6)
+    np.testing.assert_allclose(flat().correction(), theirs.solidAngleArray(SHAPE), rtol=2e-6)
     for factor in (0.99, 0.0, -0.5):
-        np.testing.assert_allclose(flat().polarization(factor), theirs.polarization(SHAPE, factor), rtol=2e-6)
+        np.testing.assert_allclose(flat().correction(factor, False), theirs.polarization(SHAPE, factor), rtol=2e-6)
 
 
 @pytest.mark.parametrize("unit", ["q_A^-1", "r_m"])

@@ -69,8 +69,8 @@ def test_panels_are_where_the_file_puts_them(panels: md.Geometry) -> None:
     assert panels.shape == (120, 40)
     for unit in ("q_A^-1", "2th_deg", "r_m", "pixel"):
         np.testing.assert_allclose(panels.radius(unit), stored(whole.radius(unit)), rtol=1e-12)
-    np.testing.assert_allclose(panels.solid_angle(), stored(whole.solid_angle()), rtol=1e-12)
-    np.testing.assert_allclose(panels.polarization(0.99), stored(whole.polarization(0.99)), rtol=1e-12)
+    np.testing.assert_allclose(panels.correction(), stored(whole.correction()), rtol=1e-12)
+    np.testing.assert_allclose(panels.correction(0.99, False), stored(whole.correction(0.99, False)), rtol=1e-12)
     assert panels.wavelength_m == pytest.approx(1.3e-10)
     y, x = np.mgrid[:60, :80] + 0.5
     beam = (np.abs(x - CENTER[1]) <= 3) & (np.abs(y - CENTER[0]) <= 4)
@@ -134,8 +134,8 @@ def test_crystfels_file_and_pyfais_are_the_same_detector(data_dir: Path) -> None
     theirs = md.Geometry.from_poni(data_dir / "simulated/bragg_stills.poni")
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours.radius("q_A^-1"), theirs.radius("q_A^-1"), rtol=2e-6)
-    np.testing.assert_allclose(ours.solid_angle(), theirs.solid_angle(), rtol=1e-6)
-    np.testing.assert_allclose(ours.polarization(0.99), theirs.polarization(0.99), rtol=1e-6)
+    np.testing.assert_allclose(ours.correction(), theirs.correction(), rtol=1e-6)
+    np.testing.assert_allclose(ours.correction(0.99, False), theirs.correction(0.99, False), rtol=1e-6)
     assert ours.beam_center == pytest.approx(theirs.beam_center, abs=1e-3)
 
 
@@ -182,8 +182,8 @@ def test_the_maps_of_an_even_detector_are_those_of_pyfai(
     assert (type(ours) is md.Geometry) is plain
     if plain:
         assert ours.moved(ours.beam_center).beam_center == ours.beam_center
-    np.testing.assert_allclose(ours.solid_angle(), theirs.solidAngleArray(ours.shape), rtol=1e-6)
-    np.testing.assert_allclose(ours.polarization(0.9), theirs.polarization(ours.shape, 0.9), rtol=1e-6)
+    np.testing.assert_allclose(ours.correction(), theirs.solidAngleArray(ours.shape), rtol=1e-6)
+    np.testing.assert_allclose(ours.correction(0.9, False), theirs.polarization(ours.shape, 0.9), rtol=1e-6)
     for unit in ("q_A^-1", "2th_deg", "r_m"):
         wanted = theirs.array_from_unit(ours.shape, "center", unit, scale=False)
         np.testing.assert_allclose(ours.radius(unit), wanted, rtol=1e-12)
