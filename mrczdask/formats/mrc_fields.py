@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+SUFFIXES: Final = (".mrc", ".mrcs", ".mrcz", ".map", ".st", ".rec", ".ali")
 HEADER_BYTES: Final = 1024
 MAX_EXTENDED_HEADER: Final = 1 << 30
 """An extended header beyond 1 GiB is taken for a corrupt NSYMBT."""

@@ -19,7 +19,7 @@ from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of
 from mrczdask.io.archive_plan import GroupPlan
-from mrczdask.io.backend import MovieArray, movie_array
+from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.shard_reader import with_shard_readers
 from mrczdask.io.source import without_secrets
 from mrczdask.io.stores import ArchiveStore, Place, open_store

@@ -24,7 +24,7 @@ from mrczdask import provenance
 from mrczdask.errors import ResumeError
 from mrczdask.execution.resume import Region, check_plan, digest
 from mrczdask.io.archive_codecs import encoding_of
-from mrczdask.io.backend import MovieArray
+from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.shard_encoder import encode_shard
 from mrczdask.io.source import is_remote, local_path, without_secrets
 from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store

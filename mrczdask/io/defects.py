@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.defects import motioncor_text, parse_defects, serialem_text
-from mrczdask.io.backend import SUFFIXES
+from mrczdask.formats.mrc_fields import SUFFIXES
 from mrczdask.io.movie import TIFF_SUFFIXES, open_movie
 from mrczdask.io.mrcz_writer import write_mrcz
 from mrczdask.io.source import open_source, unwrapped_name

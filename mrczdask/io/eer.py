@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.facts import ANGSTROM_PER_M, accumulated_dose, credible, credible_along, parse_time
-from mrczdask.io.backend import preferred_chunks
+from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.sidecar import read_sidecar
 from mrczdask.io.source import is_wrapped, open_source

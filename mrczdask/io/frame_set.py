@@ -10,8 +10,8 @@ import xarray as xr
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.backend import CHUNK_BYTES, MovieArray, preferred_chunks
 from mrczdask.io.movie import Chunks, chunked, lazy_variable
+from mrczdask.io.movie_array import CHUNK_BYTES, MovieArray, preferred_chunks
 from mrczdask.io.part_reader import PartReader, joined
 from mrczdask.io.reader import FrameReader
 

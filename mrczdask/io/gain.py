@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.backend import MovieArray
 from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, lazy_variable, open_movie
+from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.mrcz_writer import write_mrcz
 from mrczdask.io.source import unwrapped_name
 from mrczdask.io.tiff import open_tiff

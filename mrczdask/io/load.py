@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.schedulers import current_client
-from mrczdask.io.backend import MovieArray, movie_array
+from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.shard_reader import ShardArray, stored_array
 
 

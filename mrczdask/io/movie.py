@@ -12,7 +12,7 @@ from xarray.core import indexing
 
 from mrczdask import schema
 from mrczdask.formats.facts import Facts
-from mrczdask.io.backend import MovieArray
+from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.mrc_file import Truncated, open_mrc
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.sidecar import read_sidecar

@@ -13,9 +13,9 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.formats.extended_header import parse_extended_header
 from mrczdask.formats.mrc import MrcHeader, parse_header
 from mrczdask.formats.mrc_fields import HEADER_BYTES
-from mrczdask.io.backend import preferred_chunks
 from mrczdask.io.index import find_frames
 from mrczdask.io.json_header import kept_attrs, kept_coords, kept_dtype, split_json
+from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.mrc_reader import MrcReader
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import Source, is_wrapped, open_source

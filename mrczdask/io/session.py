@@ -14,8 +14,8 @@ import xarray as xr
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError, MrczdaskWarning
-from mrczdask.io.backend import MovieArray
 from mrczdask.io.movie import Chunks, chunked, coord_variable, lazy_variable, open_file
+from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.mrc_file import Truncated
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import is_remote, local_path, unwrapped_name

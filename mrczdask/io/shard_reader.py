@@ -19,7 +19,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from mrczdask.errors import CodecError, MrcFormatError
 from mrczdask.io.archive_codecs import configuration_of
-from mrczdask.io.backend import lazy_source
+from mrczdask.io.movie_array import lazy_source
 from mrczdask.io.shard_bytes import read_chunks
 from mrczdask.io.shard_decoder import Decode, decoder
 from mrczdask.io.stores import ArchiveStore

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.facts import credible, datetime64
-from mrczdask.io.backend import preferred_chunks
 from mrczdask.io.json_header import KEY, kept_coords, split_json
+from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import Source, is_wrapped, open_source
 from mrczdask.io.tiff_file import (

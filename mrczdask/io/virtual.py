@@ -13,7 +13,7 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.codecs import B3DNumcodec, BloscFrameNumcodec, PixelHistogramNumcodec
 from mrczdask.errors import MissingExtraError, MrcFormatError
-from mrczdask.io.backend import CHUNK_BYTES
+from mrczdask.io.movie_array import CHUNK_BYTES
 from mrczdask.io.session import Order
 from mrczdask.io.source import is_remote, local_path, open_source
 from mrczdask.io.virtual_refs import (

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.blosc_frame import BLOSC1, HEADER_BYTES, parse_chunk_header
-from mrczdask.io.backend import movie_array
 from mrczdask.io.frames import HDF5_SUFFIXES, open_frames
 from mrczdask.io.hdf5_chunks import GZIP, SHUFFLE, ZSTD_FILTER, ChunkTable
 from mrczdask.io.hdf5_reader import ChunkReader
+from mrczdask.io.movie_array import movie_array
 from mrczdask.io.mrc_reader import MrcReader
 from mrczdask.io.session import Order, expand_urls, open_session
 from mrczdask.io.source import is_remote, local_path, open_source

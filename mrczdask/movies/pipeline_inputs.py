@@ -13,8 +13,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.io.backend import MovieArray, movie_array
 from mrczdask.io.movie import lazy_variable
+from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.source import open_source
 from mrczdask.movies.arrays import labelled
 from mrczdask.movies.gain import gain_factor

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.execution.schedulers import n_threads
-from mrczdask.io.backend import lazy_source
+from mrczdask.io.movie_array import lazy_source
 from mrczdask.movies.sums import STREAM_BYTES, sum_dtype
 
 SAMPLE_MOVIES: Final = 4

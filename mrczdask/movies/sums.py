@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.io.backend import lazy_source
+from mrczdask.io.movie_array import lazy_source
 from mrczdask.kernels.statistics import add_frames
 from mrczdask.provenance import record
 

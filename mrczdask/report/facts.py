@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.formats.mrc_fields import COMPRESSORS
-from mrczdask.io.backend import movie_array
+from mrczdask.io.movie_array import movie_array
 from mrczdask.io.mrc_reader import MrcReader
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import mrczdask as md
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.backend import movie_array
 from mrczdask.io.hdf5_reader import LibraryReader
+from mrczdask.io.movie_array import movie_array
 from tests.io.conftest import Bucket
 
 h5py = pytest.importorskip("h5py")
