@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrczdaskError
-from mrczdask.io.hdf5_file import hdf5
+from mrczdask.io.hdf5_file import Options, hdf5
+from mrczdask.io.source import is_remote
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi")
 GZIP: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -65,14 +66,20 @@ class GrownStore:
 
 
 @contextmanager
-def grown_store(path: str, *, filters: Mapping[str, Any] | None = None) -> Iterator[GrownStore]:
+def grown_store(
+    path: str, *, filters: Mapping[str, Any] | None = None, storage_options: Options = None
+) -> Iterator[GrownStore]:
     """A new store under another name, put in place of `path` at the end and removed on failure.
 
     Raises
     ------
     MrczdaskError
-        The name has an ending that is not known.
+        The name has an ending that is not known, or that of an HDF5 file in an object store.
     """
+    if is_remote(path):
+        with _remote_store(path, storage_options) as store:
+            yield store
+        return
     with _replacing(path) as part:
         if path.endswith(".zarr"):
             import zarr
@@ -86,6 +93,32 @@ def grown_store(path: str, *, filters: Mapping[str, Any] | None = None) -> Itera
                 yield GrownStore(file, hdf5plugin.Bitshuffle(cname="lz4") if filters is None else filters)
         else:
             raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5, .nxs, .cxi or .zarr")
+
+
+@contextmanager
+def _remote_store(url: str, storage_options: Options) -> Iterator[GrownStore]:
+    """A Zarr folder in an object store; what is moved at the end is copied there by the store itself."""
+    if not url.endswith(".zarr"):
+        raise MrczdaskError(f"{url}: HDF5 files are written to disks only: give a name that ends in .zarr, or copy one")
+    import zarr
+    from fsspec.core import url_to_fs
+
+    from mrczdask.io.stores import open_store
+
+    fs, place = url_to_fs(url, **dict(storage_options or {}))
+    part = f"{place}.part"
+    try:
+        yield GrownStore(zarr.open_group(open_store(f"{url}.part", storage_options, read_only=False), mode="w"), None)
+        fs.invalidate_cache()
+        if fs.exists(place):
+            fs.rm(place, recursive=True)
+        written = fs.find(part)
+        fs.copy(written, [f"{place}{name[len(part) :]}" for name in written])
+    finally:
+        fs.invalidate_cache()
+        if fs.exists(part):
+            fs.rm(part, recursive=True)
+        fs.invalidate_cache()
 
 
 @contextmanager

@@ -158,13 +158,13 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storag
     )
 
 
-def plan_in(path: str) -> dict[str, Any] | None:
+def plan_in(path: str, storage_options: Options = None) -> dict[str, Any] | None:
     """How a file was made that `write_sparse` wrote, or None."""
     import json
 
     place = f"{ENTRY}/sparsify"
     try:
-        with opened(path) as file:
+        with opened(path, storage_options) as file:
             if place not in file:
                 return None
             group = file[place]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +18,7 @@ from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest
 from mrczdask.io.journal import StoreJournal
 from mrczdask.io.ragged import Ragged
+from mrczdask.io.source import is_remote, retry
 from mrczdask.io.sparse_table import CENTER, RESPONSE
 
 PLAN: Final = "plan.json"
@@ -40,16 +44,22 @@ def plan_of(table: Ragged, layout: str) -> dict[str, Any]:
 
 
 def computed_blocks(
-    table: Ragged, tables: tuple[str, ...], *, kept: str | None, plan: Mapping[str, Any], progress: Progress, label: str
+    table: Ragged,
+    tables: tuple[str, ...],
+    *,
+    kept: KeptBlocks | None,
+    plan: Mapping[str, Any],
+    progress: Progress,
+    label: str,
 ) -> Iterator[Columns]:
     """Columns, `counts` and the per-shot `tables` of each block in order.
 
-    Blocks in the folder `kept` that an earlier run left are not computed again.
+    Blocks of `kept` that an earlier run left are not computed again.
 
     Raises
     ------
     ResumeError
-        The folder was begun with another plan.
+        They were begun with another plan.
     """
     edges = np.cumsum([0, *table.chunks])
     light = Ragged(table.header[list(tables)].reset_coords(drop=True), table.block_layer, table.layout)
@@ -59,15 +69,14 @@ def computed_blocks(
             for _, piece in run_regions(wanted, on_done=advance):
                 yield _columns(piece, light, tables)
             return
-        done = _begun(kept, plan)
+        done = kept.begin(plan)
         for _ in done:
             advance()
         missing = ((k, piece) for k, piece in wanted if k not in done)
         for k, piece in run_regions(missing, ordered=False, on_done=advance):
-            _keep(os.path.join(kept, f"{k:08d}.npz"), _columns(piece, light, tables))
+            kept.write(k, _columns(piece, light, tables))
     for k in range(len(table.chunks)):
-        with np.load(os.path.join(kept, f"{k:08d}.npz")) as file:
-            yield dict(file)
+        yield kept.read(k)
 
 
 def _columns(piece: Any, light: Ragged, tables: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -75,22 +84,72 @@ def _columns(piece: Any, light: Ragged, tables: tuple[str, ...]) -> dict[str, ND
     return {name: piece[name].values for name in names} | {"counts": np.diff(piece[light.layout.pointer].values)}
 
 
-def _begun(folder: str, plan: Mapping[str, Any]) -> set[int]:
-    """Numbers of the blocks that are there; the folder and its plan are made where there are none."""
-    os.makedirs(folder, exist_ok=True)
-    journal = StoreJournal(folder)
-    stored = journal.read(PLAN)
-    if stored is None:
-        if any(name.endswith(".npz") for name in os.listdir(folder)):
-            raise MrcFormatError("there are blocks without a plan: remove the folder", url=folder)
+@dataclass(frozen=True)
+class KeptBlocks:
+    """Finished blocks in a folder, local or in an object store; each appears there whole."""
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def begin(self, plan: Mapping[str, Any]) -> set[int]:
+        """Numbers of the blocks that are there; the folder and its plan are made where there are none."""
+        names = self._names()
+        journal = StoreJournal(self.url, self.storage_options)
+        stored = journal.read(PLAN)
+        if stored is not None:
+            check_plan(stored, plan, self.url)
+            return {int(name[:-4]) for name in names if name.endswith(".npz") and name[:-4].isdigit()}
+        if any(name.endswith(".npz") for name in names):
+            raise MrcFormatError("there are blocks without a plan: remove the folder", url=self.url)
         journal.write(PLAN, plan)
         return set()
-    check_plan(stored, plan, folder)
-    return {int(name[:-4]) for name in os.listdir(folder) if name.endswith(".npz") and name[:-4].isdigit()}
 
+    def write(self, number: int, columns: Columns) -> None:
+        """Keep a block."""
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **columns)
+        url = self._place(number)
+        if is_remote(url):
+            fs, path = self._remote(url)
+            retry(lambda: fs.pipe_file(path, content.getvalue()), url)
+            return
+        temporary = f"{url}.part"
+        with open(temporary, "wb") as file:
+            file.write(content.getbuffer())
+        os.replace(temporary, url)
 
-def _keep(path: str, columns: Columns) -> None:
-    temporary = f"{path}.part"
-    with open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **columns)
-    os.replace(temporary, path)
+    def read(self, number: int) -> Columns:
+        """A block that was kept."""
+        url = self._place(number)
+        if not is_remote(url):
+            with np.load(url) as file:
+                return dict(file)
+        fs, path = self._remote(url)
+        with np.load(io.BytesIO(retry(lambda: fs.cat_file(path), url))) as file:
+            return dict(file)
+
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        if is_remote(self.url):
+            fs, path = self._remote(self.url)
+            retry(lambda: fs.rm(path, recursive=True), self.url)
+        else:
+            shutil.rmtree(self.url)
+
+    def _names(self) -> list[str]:
+        if not is_remote(self.url):
+            os.makedirs(self.url, exist_ok=True)
+            return os.listdir(self.url)
+        fs, path = self._remote(self.url)
+        found = retry(lambda: fs.ls(path, detail=False) if fs.exists(path) else [], self.url)
+        return [name.rpartition("/")[2] for name in found]
+
+    def _place(self, number: int) -> str:
+        return f"{self.url}/{number:08d}.npz"
+
+    def _remote(self, url: str) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        fs, path = url_to_fs(url, **self.storage_options)
+        fs.invalidate_cache()
+        return fs, path

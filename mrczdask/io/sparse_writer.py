@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -20,9 +19,10 @@ from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
+from mrczdask.io.hdf5_file import Options
 from mrczdask.io.ragged import Ragged, split
 from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
-from mrczdask.io.sparse_blocks import Columns, computed_blocks, plan_of
+from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, plan_of
 from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
 
 ROWS: Final = 1 << 19
@@ -45,6 +45,7 @@ def write_sparse(
     geometry: Geometry | None = None,
     resume: bool = False,
     progress: Progress = None,
+    storage_options: Options = None,
 ) -> Ragged:
     """Write sparse frames in the layout of pyFAI and FabIO, or of ImageD11.
 
@@ -53,7 +54,8 @@ def write_sparse(
     sparse : Ragged or Dataset
         What `sparsify` gave, or its `.compute()`.
     url : str or path
-        A name that ends in .h5, .hdf5 or .nxs, or in .zarr. What is there is replaced when the new one is whole.
+        A name that ends in .h5, .hdf5 or .nxs, or in .zarr, the latter also at any url fsspec knows. What is there is
+        replaced when the new one is whole.
     layout : {"pyfai", "imaged11"}
         ImageD11's has no background: the frames cannot be made dense again from it.
     geometry : Geometry, optional
@@ -63,6 +65,8 @@ def write_sparse(
         that is whole and was made in the same way is opened, and nothing computed.
     progress : bool or callable, optional
         Show a bar, or call progress(done, total, label) as blocks are done.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
 
     Returns
     -------
@@ -74,7 +78,8 @@ def write_sparse(
     MissingExtraError
         HDF5 files need h5py and hdf5plugin.
     MrczdaskError
-        The table has no background, the dummy does not fit its dtype, or the name has another ending.
+        The table has no background, the dummy does not fit its dtype, or the name has another ending, or that of an
+        HDF5 file in an object store.
     ResumeError
         What is to be resumed was begun in another way.
     ValueError
@@ -105,28 +110,29 @@ def write_sparse(
         raise MrczdaskError(f"{path}: the table lacks {', '.join(missing)}: write what sparsify returns")
     dummy = _dummy(table)
     plan = plan_of(table, layout)
-    if resume and plan_in(path) == plan:
-        return open_sparse(path)
-    with _kept(f"{path}.blocks" if resume else None) as kept:
+    if resume and plan_in(path, storage_options) == plan:
+        return open_sparse(path, storage_options=storage_options)
+    with _kept(KeptBlocks(f"{path}.blocks", storage_options or {}) if resume else None) as kept:
         blocks: Iterator[Columns] = computed_blocks(table, tables, kept=kept, plan=plan, progress=progress, label=path)
-        begun = list(islice(blocks, 1))  # the others are under way while the header is written
-        blocks = chain(begun, blocks)
-        with grown_store(path, filters=GZIP if layout == "imaged11" else None) as store:
+        filters = GZIP if layout == "imaged11" else None
+        with grown_store(path, filters=filters, storage_options=storage_options) as store:
+            begun = list(islice(blocks, 1))  # the others are under way while the header is written
+            blocks = chain(begun, blocks)
             if layout == "imaged11":
                 _image_d11(store, table, blocks)
             else:
                 _header(store, table, dummy, _facts(geometry, table.attrs))
                 _pyfai(store, blocks)
                 store.text(f"{ENTRY}/sparsify/plan", json.dumps(plan))
-    return open_sparse(path)
+    return open_sparse(path, storage_options=storage_options)
 
 
 @contextmanager
-def _kept(folder: str | None) -> Iterator[str | None]:
-    """The folder of finished blocks, removed when all went well."""
-    yield folder
-    if folder is not None:
-        shutil.rmtree(folder)
+def _kept(blocks: KeptBlocks | None) -> Iterator[KeptBlocks | None]:
+    """Finished blocks, removed when all went well."""
+    yield blocks
+    if blocks is not None:
+        blocks.remove()
 
 
 def _dummy(table: Ragged) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ FRAMES = "entry_0000/sparse_frames"
 
 
 def sparse_of(bins_of: int = 20, **options: Any) -> Ragged:
-
     frames = np.random.default_rng(3).poisson(5, (5, 60, 70)).astype(np.uint16)
     frames[:, 20:22, 30:32] += 400
     geometry = md.Geometry.flat((60, 70), distance_m=100.0)
@@ -119,6 +119,59 @@ def test_sparse_files_are_read_from_an_object_store(tmp_path: Path, bucket: Buck
     found = md.open_sparse(f"{bucket.url}/run{suffix}", storage_options=bucket.options).compute(scheduler="threads")
     for name in ("frame_ptr", "index", "intensity", "background_avg"):
         np.testing.assert_array_equal(found[name], whole[name])
+
+
+def test_sparse_files_are_written_to_an_object_store_and_gone_on_with(bucket: Bucket) -> None:
+    table = sparse_of()
+    url = f"{bucket.url}/folder/run.zarr"
+    whole = table.compute()
+    for resume in (False, True):
+        found = md.write_sparse(table, url, resume=resume, storage_options=bucket.options)
+        for name in ("frame_ptr", "index", "intensity"):
+            np.testing.assert_array_equal(found.compute(scheduler="threads")[name], whole[name])
+        assert all(key.startswith("folder/run.zarr/") for key in keys_of(bucket))
+    bucket.journal.clear()
+    md.write_sparse(table, url, resume=True, storage_options=bucket.options)
+    assert not bucket.journal.of("PUT")
+
+    other = "run2.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        md.write_sparse(
+            table, f"{bucket.url}/{other}", resume=True, progress=stop_at(2), storage_options=bucket.options
+        )
+    blocks = [key for key in keys_of(bucket) if key.startswith(f"{other}.blocks/") and key.endswith(".npz")]
+    assert 0 < len(blocks) < len(table.chunks)
+    seen: list[int] = []
+    found = md.write_sparse(
+        table,
+        f"{bucket.url}/{other}",
+        resume=True,
+        progress=lambda done, total, label: seen.append(done),
+        storage_options=bucket.options,
+    )
+    np.testing.assert_array_equal(found.compute(scheduler="threads")["index"], whole["index"])
+    assert not [key for key in keys_of(bucket) if key.startswith((f"{other}.blocks", f"{other}.part"))]
+
+
+def keys_of(bucket: Bucket) -> list[str]:
+    return bucket.keys()
+
+
+def stop_at(blocks: int) -> Callable[[int, int, str], None]:
+    """Progress that ends the run after so many blocks."""
+
+    def count(done: int, total: int, label: str) -> None:
+        if done >= blocks:
+            raise KeyboardInterrupt
+
+    return count
+
+
+def test_hdf5_is_not_written_to_an_object_store(bucket: Bucket) -> None:
+    for name in ("run.h5", "run.nxs"):
+        with pytest.raises(MrczdaskError, match=f"{name}: HDF5 files are written to disks only: give a name that ends"):
+            md.write_sparse(sparse_of(), f"{bucket.url}/{name}", storage_options=bucket.options)
+    assert bucket.keys() == []
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
