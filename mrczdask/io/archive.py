@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import dask.array as da
-import numpy as np
 import xarray as xr
 import zarr
 from fsspec.core import url_to_fs
 
 from mrczdask import schema
-from mrczdask.errors import MrcFormatError, MrczdaskError, ResumeError
+from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of
+from mrczdask.io.archive_group import open_group, with_long_strings
 from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.movie_array import MovieArray, movie_array
-from mrczdask.io.shard_reader import with_shard_readers
-from mrczdask.io.source import without_secrets
-from mrczdask.io.stores import ArchiveStore, Place, open_store
+from mrczdask.io.ragged import Ragged
+from mrczdask.io.ragged_archive import RaggedPlan, as_ragged, holds_ragged, open_ragged
+from mrczdask.io.stores import Place, open_store
 from mrczdask.io.virtual import SUFFIXES, open_virtual
 
-T = TypeVar("T", xr.DataArray, xr.Dataset, xr.DataTree)
+T = TypeVar("T", xr.DataArray, xr.Dataset, xr.DataTree, Ragged)
 
 UNNAMED: Final = "data"
 """Name in the archive of a DataArray without one."""
 MOVIES, REFERENCE, DERIVED, PEAKS, SPARSE = "movies", "reference", "derived", "peaks", "sparse"
 """Groups of the archive of a session."""
-MAX_CHUNK_BYTES: Final = (1 << 31) - 1
-"""Unpacked chunks above the limit of Blosc and numcodecs are refused before memory is asked for."""
-MAX_LABELS: Final = 1 << 28
-"""Labels along one dim: they are read when an archive is opened."""
 
 
 def write_archive(
@@ -58,14 +53,15 @@ def write_archive(
 
     Parameters
     ----------
-    obj : DataArray, Dataset or DataTree
-        A movie, a session, sums, masks: anything on labelled dims. Each node of a tree becomes a group.
+    obj : DataArray, Dataset, DataTree or Ragged
+        A movie, a session, sums, masks: anything on labelled dims. Each node of a tree becomes a group. Sparse frames
+        and peaks, lazy or computed, are written block by block in the order of the shots.
     url : str, path or Zarr store
         The archive: a local folder, an object store ("s3://bucket/run.zarr"), or any store of Zarr, such as
         ``zarr.storage.ObjectStore`` over obstore.
     group : str, optional
-        Group inside the archive, such as "derived/sums". By default "movies" for a session (movie, frame, y, x), the
-        root for all else.
+        Group inside the archive, such as "derived/sums". By default "movies" for a session (movie, frame, y, x),
+        "sparse" and "peaks" for these, the root for all else.
     codec : {"auto", "zstd", "pixel_histogram", "b3d", "none"} or Zarr codec
         "auto" measures on two chunks: Blosc-zstd with the best shuffle, or `codecs.PixelHistogram` or lossless
         `codecs.B3D` where one of them needs 5 % less; 64-bit integers, which sums are, get Blosc-lz4, the fastest to
@@ -88,7 +84,7 @@ def write_archive(
 
     Returns
     -------
-    DataArray, Dataset or DataTree
+    DataArray, Dataset, DataTree or Ragged
         What was given, lazy, read from the archive.
 
     Raises
@@ -98,7 +94,7 @@ def write_archive(
     MrczdaskError
         The object holds no array.
     ValueError
-        The codec is not known, or the region does not consist of whole shards.
+        The codec is not known, the region does not consist of whole shards, or a part of a ragged table is asked for.
     StoreError
         An object store failed after bounded retries; what is written stays, resume goes on.
 
@@ -120,9 +116,14 @@ def write_archive(
     if frames_per_shard is not None and frames_per_shard < 1:
         raise ValueError(f"frames_per_shard={frames_per_shard}: give at least 1")
     nodes = _nodes(obj, group)
+    options = dict(storage_options or {})
+    tables = {where: table for where, node in nodes.items() if (table := as_ragged(node)) is not None}
+    if tables and (create_only or region is not None):
+        raise ValueError("create_only= and region= are for arrays: one process writes a ragged table, in order")
     plans = [
-        GroupPlan(_stored_form(ds, frames_per_shard), url, where, codec, _sources(ds), dict(storage_options or {}))
+        GroupPlan(_stored_form(ds, frames_per_shard), url, where, codec, _sources(ds), options)
         for where, ds in nodes.items()
+        if where not in tables
     ]
     for plan in plans:
         if region is not None and plan.stored() is None:
@@ -130,12 +131,19 @@ def write_archive(
         plan.prepare(resume=resume or region is not None)
     for plan in [] if create_only else plans:
         run_resumable(plan.regions(region), plan.journal, progress=progress, label=plan.name.rsplit("/", 1)[-1])
+    for where, table in tables.items():
+        RaggedPlan(table, url, where, options).write(resume=resume, progress=progress)
     return _reopened(obj, url, list(nodes), storage_options)
 
 
-def _nodes(obj: Any, group: str | None) -> dict[str, xr.Dataset]:
-    """The Datasets to write, by group."""
-    if isinstance(obj, xr.DataTree):
+def _nodes(obj: Any, group: str | None) -> dict[str, Any]:
+    """The Datasets and tables to write, by group."""
+    table = as_ragged(obj)
+    if table is not None:
+        nodes: dict[str, Any] = {
+            (PEAKS if table.layout.row == "peak" else SPARSE) if group is None else group.strip("/"): obj
+        }
+    elif isinstance(obj, xr.DataTree):
         base = (group or "").strip("/")
         found = {f"{base}{node.path}".strip("/"): node.to_dataset(inherit=False) for node in obj.subtree}
         nodes = {where: ds for where, ds in found.items() if ds.variables}
@@ -162,7 +170,7 @@ def _stored_form(ds: xr.Dataset, frames_per_shard: int | None) -> xr.Dataset:
         known = {"units": schema.UNITS[str(name)]} if name in schema.UNITS and coord.dtype.kind not in "mM" else {}
         if isinstance(coord.data, da.Array) or (known and "units" not in coord.attrs):
             ds = ds.assign_coords({name: coord.load().assign_attrs(known | coord.attrs)})
-    return _with_long_strings(ds)
+    return with_long_strings(ds)
 
 
 def _sources(ds: xr.Dataset) -> dict[str, MovieArray]:
@@ -173,7 +181,9 @@ def _sources(ds: xr.Dataset) -> dict[str, MovieArray]:
 def _reopened(obj: Any, url: Place, groups: Sequence[str], options: Mapping[str, Any] | None) -> Any:
     if isinstance(obj, xr.DataTree):
         return open_archive(url, storage_options=options)
-    opened = _open_group(open_store(url, options, read_only=True), groups[0])
+    if isinstance(obj, Ragged):
+        return open_ragged(url, groups[0], options)
+    opened = open_group(open_store(url, options, read_only=True), groups[0])
     return opened if isinstance(obj, xr.Dataset) else opened[obj.name or UNNAMED]
 
 
@@ -183,7 +193,7 @@ def open_archive(
     *,
     allow: Sequence[str] = (),
     storage_options: Mapping[str, Any] | None = None,
-) -> xr.DataTree | xr.Dataset:
+) -> xr.DataTree | xr.Dataset | Ragged:
     """Open a Zarr archive lazily.
 
     Parameters
@@ -200,9 +210,10 @@ def open_archive(
 
     Returns
     -------
-    xarray.DataTree or xarray.Dataset
+    xarray.DataTree, xarray.Dataset or Ragged
         All groups, or the one named: of a session `movies`, `reference`, `derived`, `peaks`, `sparse`, those that
-        were written. Dask chunks are the shards.
+        were written. Dask chunks are the shards. Sparse frames and peaks are Datasets of pointers and columns in the
+        tree, and a Ragged where their group is named.
 
     Raises
     ------
@@ -225,10 +236,10 @@ def open_archive(
         return open_virtual(os.fspath(url), allow=allow, storage_options=storage_options)
     store = open_store(url, storage_options, read_only=True)
     if group is not None:
-        return _open_group(store, group)
+        return open_ragged(url, group, storage_options) if holds_ragged(store, group) else open_group(store, group)
     root = zarr.open_group(store, mode="r", use_consolidated=False, zarr_format=3)
     paths = ["", *(path for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
-    return xr.DataTree.from_dict({f"/{path}": _open_group(store, path) for path in paths})
+    return xr.DataTree.from_dict({f"/{path}": open_group(store, path) for path in paths})
 
 
 def create_arrays(
@@ -253,7 +264,7 @@ def create_arrays(
     codec, storage_options
         As of `write_archive`.
     """
-    ds = _with_long_strings(templates)
+    ds = with_long_strings(templates)
     encoding = {
         name: {
             "chunks": inner[name],
@@ -287,7 +298,7 @@ def open_arrays(
 
 def add_coords(coords: xr.Dataset, url: str, group: str, options: Mapping[str, Any]) -> None:
     """Write coordinates into a group that lacks them."""
-    ds = _with_long_strings(coords)
+    ds = with_long_strings(coords)
     for variable in ds.variables.values():
         variable.encoding = {}
     ds.to_zarr(url, group=group, mode="a", zarr_format=3, consolidated=False, **options)
@@ -297,19 +308,6 @@ def holds_data(url: str, storage_options: Mapping[str, Any] | None = None) -> bo
     """Whether there is anything at the place of an archive."""
     fs, path = url_to_fs(url, **dict(storage_options or {}))
     return bool(fs.exists(path) and (not fs.isdir(path) or fs.ls(path)))
-
-
-def _with_long_strings(ds: xr.Dataset) -> xr.Dataset:
-    """Names as strings of any length: Zarr v3 has no specification for numpy's fixed-width ones."""
-    fixed = {name: _long(ds[name]) for name, v in ds.variables.items() if v.dtype.kind in "UT"}
-    in_coords = {name: v for name, v in fixed.items() if name in ds.coords}
-    return ds.assign_coords(in_coords).assign({name: v for name, v in fixed.items() if name not in in_coords})
-
-
-def _long(names: xr.DataArray) -> xr.DataArray:
-    """Without passwords and signatures of urls."""
-    kept = [without_secrets(str(name)) for name in names.values.ravel()]
-    return names.copy(data=np.array(kept, np.dtypes.StringDType()).reshape(names.shape))
 
 
 def _aligned(variable: xr.DataArray, frames_per_shard: int | None) -> xr.DataArray:
@@ -328,26 +326,3 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     array = group[name]
     assert isinstance(array, zarr.Array)
     return array
-
-
-def _open_group(store: ArchiveStore, group: str) -> xr.Dataset:
-    _check_sizes(store, group)
-    ds = with_shard_readers(xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3))
-    chunks = {name: _shard_chunks(variable) for name, variable in ds.data_vars.items()}
-    return ds.assign({name: ds[name].chunk(sizes) for name, sizes in chunks.items()})
-
-
-def _check_sizes(store: ArchiveStore, group: str) -> None:
-    """Refuse metadata by which reading a label or a chunk would ask for memory that no real one needs."""
-    node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
-    for name, array in node.arrays():
-        itemsize = getattr(array.dtype, "itemsize", 1) or 1
-        if math.prod(array.chunks) * itemsize > MAX_CHUNK_BYTES:
-            raise MrcFormatError(f"{name}: chunks of {array.chunks} {array.dtype}: more than 2 GiB", url=store.name)
-        if array.ndim == 1 and name in (array.metadata.dimension_names or ()) and array.size > MAX_LABELS:  # type: ignore[union-attr]
-            raise MrcFormatError(f"{name}: {array.size} labels along one dim: the metadata are corrupt", url=store.name)
-
-
-def _shard_chunks(variable: xr.DataArray) -> dict[Any, int]:
-    sizes: Sequence[int] = variable.encoding.get("shards") or variable.encoding.get("chunks") or variable.shape
-    return dict(zip(variable.dims, sizes, strict=True))

@@ -36,7 +36,10 @@ def open_any(url: str, **options: Any) -> xr.DataArray:
 
 def _nodes(url: str) -> list[xr.Dataset]:
     archive = open_archive(url)
-    return [node.to_dataset() for node in archive.subtree] if isinstance(archive, xr.DataTree) else [archive]
+    if isinstance(archive, xr.DataTree):
+        return [node.to_dataset() for node in archive.subtree]
+    assert isinstance(archive, xr.Dataset)
+    return [archive]
 
 
 def convert(

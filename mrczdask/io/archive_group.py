@@ -1,0 +1,60 @@
+"""One group of a Zarr archive as a Dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from mrczdask.errors import MrcFormatError
+from mrczdask.io.shard_reader import with_shard_readers
+from mrczdask.io.source import without_secrets
+from mrczdask.io.stores import ArchiveStore
+
+MAX_CHUNK_BYTES: Final = (1 << 31) - 1
+"""Unpacked chunks above the limit of Blosc and numcodecs are refused before memory is asked for."""
+MAX_LABELS: Final = 1 << 28
+"""Labels along one dim: they are read when an archive is opened."""
+
+
+def open_group(store: ArchiveStore, group: str, *, lazy: bool = True) -> xr.Dataset:
+    """The variables over Dask arrays, whose chunks are the shards; not `lazy`: over what Dask would read."""
+    _check_sizes(store, group)
+    ds = with_shard_readers(xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3))
+    if not lazy:
+        return ds
+    chunks = {name: _shard_chunks(variable) for name, variable in ds.data_vars.items()}
+    return ds.assign({name: ds[name].chunk(sizes) for name, sizes in chunks.items()})
+
+
+def _check_sizes(store: ArchiveStore, group: str) -> None:
+    """Refuse metadata by which reading a label or a chunk would ask for memory that no real one needs."""
+    node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
+    for name, array in node.arrays():
+        itemsize = getattr(array.dtype, "itemsize", 1) or 1
+        if math.prod(array.chunks) * itemsize > MAX_CHUNK_BYTES:
+            raise MrcFormatError(f"{name}: chunks of {array.chunks} {array.dtype}: more than 2 GiB", url=store.name)
+        if array.ndim == 1 and name in (array.metadata.dimension_names or ()) and array.size > MAX_LABELS:  # type: ignore[union-attr]
+            raise MrcFormatError(f"{name}: {array.size} labels along one dim: the metadata are corrupt", url=store.name)
+
+
+def _shard_chunks(variable: xr.DataArray) -> dict[Any, int]:
+    sizes: Sequence[int] = variable.encoding.get("shards") or variable.encoding.get("chunks") or variable.shape
+    return dict(zip(variable.dims, sizes, strict=True))
+
+
+def with_long_strings(ds: xr.Dataset) -> xr.Dataset:
+    """Names as strings of any length: Zarr v3 has no specification for numpy's fixed-width ones."""
+    fixed = {name: _long(ds[name]) for name, v in ds.variables.items() if v.dtype.kind in "UT"}
+    in_coords = {name: v for name, v in fixed.items() if name in ds.coords}
+    return ds.assign_coords(in_coords).assign({name: v for name, v in fixed.items() if name not in in_coords})
+
+
+def _long(names: xr.DataArray) -> xr.DataArray:
+    """Without passwords and signatures of urls."""
+    kept = [without_secrets(str(name)) for name in names.values.ravel()]
+    return names.copy(data=np.array(kept, np.dtypes.StringDType()).reshape(names.shape))

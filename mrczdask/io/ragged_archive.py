@@ -1,0 +1,285 @@
+"""Ragged tables in Zarr archives: sparse frames and peaks, appended block by block and gone on with after a kill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.sync import sync
+
+from mrczdask import provenance, schema
+from mrczdask.errors import MrcFormatError, ResumeError
+from mrczdask.execution.progress import Progress, track
+from mrczdask.execution.regions import run_regions
+from mrczdask.execution.resume import check_plan, digest, region_lock
+from mrczdask.io.archive_group import open_group, with_long_strings
+from mrczdask.io.peak_table import PEAKS
+from mrczdask.io.ragged import SHOT_EDGE, Block, Layout, Ragged, split
+from mrczdask.io.source import without_secrets
+from mrczdask.io.sparse_blocks import FRAMES_TOKEN
+from mrczdask.io.sparse_table import sparse_layout
+from mrczdask.io.stores import JOURNAL, VERB, ArchiveStore, Place, ZarrJournal, journal_of, name_of, open_store
+
+LAYOUT: Final = "ragged_layout"
+"""Attribute of a group that holds a ragged table: the names of its columns."""
+STATE: Final = "blocks.json"
+"""The plan, the shots of each block, and how many blocks are whole; in the journal of the pointers."""
+ROWS: Final = 1 << 18
+SHOTS: Final = 512
+"""Rows and shots of a Zarr chunk, and shots of a block of a table in memory."""
+_FORMAT: Final = 1
+
+
+def as_ragged(obj: Any) -> Ragged | None:
+    """A ragged table, lazy or as the Dataset that computing it gives; None for anything else."""
+    if isinstance(obj, Ragged):
+        return obj
+    if not isinstance(obj, xr.Dataset):
+        return None
+    if PEAKS.pointer in obj and all(name in obj for name in PEAKS.columns):
+        return split(obj, PEAKS, SHOTS)
+    if all(name in obj for name in ("frame_ptr", "index", "intensity")) and SHOT_EDGE in obj["frame_ptr"].dims:
+        return split(obj, sparse_layout(obj["intensity"].dtype), SHOTS)
+    return None
+
+
+@dataclass(frozen=True)
+class RaggedPlan:
+    """A table to be written into a group of an archive, its blocks in order."""
+
+    table: Ragged
+    place: Place
+    group: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The group as messages name it."""
+        return without_secrets("/".join(part for part in (name_of(self.place).rstrip("/"), self.group) if part))
+
+    @property
+    def layout(self) -> Layout:
+        return self.table.layout
+
+    @cached_property
+    def per_shot(self) -> list[str]:
+        """Variables along shots that are computed with the blocks, besides the count."""
+        header = self.table.header
+        lazy = [str(n) for n, v in header.data_vars.items() if v.dims[:1] == (schema.SHOT,) and n != self.layout.count]
+        return sorted(lazy)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What must be the same to go on."""
+        header = self.table.header.drop_vars([*self.per_shot, self.layout.count], errors="ignore")
+        settings = {name: value for name, value in header.attrs.items() if name not in ("history", "provenance")}
+        return {
+            "verb": VERB,
+            "format": _FORMAT,
+            "columns": {name: np.dtype(dtype).str for name, dtype in self.layout.columns.items()},
+            "shots": len(self.table),
+            "blocks": digest(list(self.table.chunks)),
+            "input": self.table.header.encoding.get(FRAMES_TOKEN) or self.table.block_layer.name,
+            "labels": digest(*(np.asarray(v.values).astype(str) for v in header.variables.values())),
+            "parameters": digest(settings),
+        }
+
+    @property
+    def _state(self) -> str:
+        return f"{self.layout.pointer}/{JOURNAL}/{STATE}"
+
+    def write(self, *, resume: bool, progress: Progress) -> None:
+        """Write the blocks that are not there, under a lock.
+
+        Raises
+        ------
+        ResumeError
+            The group was begun with another table, or another process writes it.
+        """
+        journal = journal_of(self.place, self.group, self.options)
+        stored = journal.read(self._state) if resume else None
+        if stored is None:
+            if resume:
+                self._check_free()
+            self._create()
+            stored = {"plan": self.content, "shots": list(self.table.chunks), "done": 0}
+            journal.write(self._state, stored)
+        check_plan(stored["plan"], self.content, self.name)
+        with region_lock(journal, f"{self._state}.lock") as mine:
+            if not mine:
+                raise ResumeError(f"{self.name}: another process writes this table: wait for it")
+            stored = journal.read(self._state) or stored
+            with track(progress, len(self.table.chunks), self.name.rsplit("/", 1)[-1]) as advance:
+                for _ in range(stored["done"]):
+                    advance()
+                self._append(journal, stored, advance)
+
+    def _arrays(self, store: ArchiveStore) -> dict[str, Any]:
+        try:
+            return dict(
+                zarr.open_group(store, path=self.group, mode="r", use_consolidated=False, zarr_format=3).arrays()
+            )
+        except FileNotFoundError:
+            return {}
+
+    def _check_free(self) -> None:
+        """Refuse a group that holds what another call or program has written."""
+        arrays = self._arrays(open_store(self.place, self.options, read_only=True))
+        ours = {*map(str, self.table.header.variables), self.layout.pointer, self.layout.count, *self.layout.columns}
+        for name, array in arrays.items():
+            if name not in ours or (name in self.layout.columns and array.shape != (0,)):
+                raise ResumeError(
+                    f"{self.name}: holds the array {name!r} and no plan of {VERB}: resume=False (--no-resume) "
+                    "replaces it, another group= keeps it"
+                )
+
+    def _create(self) -> None:
+        """What is known beforehand whole, and the arrays of the blocks, empty."""
+        store = open_store(self.place, self.options, read_only=False)
+        for array in self._arrays(store).values():
+            sync(store.delete_dir(array.path))
+        table, layout, n = self.table, self.layout, len(self.table)
+        fixed = with_long_strings(table.header.drop_vars([*self.per_shot, layout.count], errors="ignore").load())
+        for variable in fixed.variables.values():
+            variable.encoding = {}
+        fixed.attrs = provenance.record(fixed.attrs, VERB, {"codec": "zstd"})
+        fixed.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in fixed.attrs.items()}
+        columns = {name: np.dtype(dtype).str for name, dtype in layout.columns.items()}
+        names = {"row": layout.row, "pointer": layout.pointer, "count": layout.count}
+        fixed.attrs[LAYOUT] = names | {"columns": columns}
+        fixed.to_zarr(store, group=self.group or None, mode="a", zarr_format=3, consolidated=False)
+        self._array(store, layout.pointer, (n + 1,), "u8", [SHOT_EDGE])
+        self._array(store, layout.count, (n,), "i8", [schema.SHOT])
+        for name in self.per_shot:
+            v = table.header[name]
+            self._array(store, name, v.shape, v.dtype, list(map(str, v.dims)), dict(v.attrs))
+        for name, dtype in columns.items():
+            self._array(store, name, (0,), dtype, [layout.row])
+
+    def _array(
+        self, store: ArchiveStore, name: str, shape: Any, dtype: Any, dims: list[str], attrs: Any = None
+    ) -> None:
+        chunk = ROWS if dims[0] == self.layout.row else min(SHOTS, max(shape[0], 1))
+        zarr.create_array(
+            store,
+            name=f"{self.group}/{name}".lstrip("/"),
+            shape=shape,
+            chunks=(chunk, *(max(size, 1) for size in shape[1:])),
+            dtype=dtype,
+            compressors=(BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()),
+            dimension_names=dims,
+            attributes=attrs or {},
+            fill_value=0,
+            config={"write_empty_chunks": True},  # a chunk that is missing was lost
+        )
+
+    def _append(self, journal: Any, stored: dict[str, Any], advance: Any) -> None:
+        layout, header = self.layout, self.table.header
+        edges = np.cumsum([0, *self.table.chunks]).tolist()
+        light = Ragged(header[[*self.per_shot, schema.SHOT]].reset_coords(drop=True), self.table.block_layer, layout)
+        wanted = ((k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(stored["done"], len(edges) - 1))
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            store = open_store(self.place, self.options, read_only=False)
+            root = zarr.open_group(store, path=self.group, mode="r+", use_consolidated=False, zarr_format=3)
+            arrays: dict[str, Any] = dict(root.arrays())
+            rows = int(arrays[layout.pointer][edges[stored["done"]]])
+            for name in layout.columns:  # what a killed process wrote of the next block goes
+                arrays[name].resize((rows,))
+            for k, piece in run_regions(wanted, on_done=advance):
+                span, n = slice(edges[k], edges[k + 1]), piece.sizes[layout.row]
+                for name in layout.columns if n else ():
+                    arrays[name].resize((rows + n,))
+                    arrays[name][rows:] = piece[name].values
+                for name in (*self.per_shot, layout.count) if span.stop > span.start else ():
+                    arrays[name][span] = piece[name].values
+                arrays[layout.pointer][span.start : span.stop + 1] = piece[layout.pointer].values + np.uint64(rows)
+                rows += n
+                journal.write(self._state, stored | {"done": k + 1})
+
+
+def holds_ragged(store: ArchiveStore, group: str) -> bool:
+    """Whether a group is a ragged table."""
+    return LAYOUT in zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3).attrs
+
+
+def open_ragged(place: Place, group: str, options: Mapping[str, Any] | None = None) -> Ragged:
+    """The table in a group of an archive, lazy, in the blocks in which it was written.
+
+    Raises
+    ------
+    MrcFormatError
+        It is not whole, or its pointers lead nowhere.
+    """
+    store = open_store(place, options, read_only=True)
+    node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
+    url = f"{store.name.rstrip('/')}/{group}".rstrip("/")
+    try:
+        said: Any = node.attrs[LAYOUT]
+        columns = {name: np.dtype(dtype) for name, dtype in said["columns"].items()}
+        layout = Layout(said["row"], said["pointer"], said["count"], columns)
+        arrays: dict[str, Any] = {name: node[name] for name in (layout.pointer, *columns)}
+    except (KeyError, TypeError, AttributeError):
+        raise MrcFormatError("the group holds no ragged table, or a part of it is lost", url=url) from None
+    state = ZarrJournal(store, group).read(f"{layout.pointer}/{JOURNAL}/{STATE}") or {}
+    pointer = np.asarray(arrays[layout.pointer][...]).astype(np.int64)
+    sizes = [int(n) for n in state.get("shots", [pointer.size - 1])]
+    if state.get("done", len(sizes)) != len(sizes):
+        raise MrcFormatError(
+            f"{state['done']} of {len(sizes)} blocks are written: write_archive(..., resume=True) goes on", url=url
+        )
+    stored = min(int(arrays[name].shape[0]) for name in columns)
+    if sum(sizes) != pointer.size - 1 or pointer[0] or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
+        raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: it is damaged", url=url)
+    ds = open_group(store, group, lazy=False).drop_vars([layout.pointer, *columns])
+    header = ds.assign({name: ds[name].chunk({schema.SHOT: tuple(sizes)}) for name in ds.data_vars if ds[name].ndim})
+    header.attrs.pop(LAYOUT)
+    header.encoding[FRAMES_TOKEN] = state.get("plan", {}).get("input", "")
+    shape = header.attrs.get("shape")
+    pixels = math.prod(map(int, shape)) if shape is not None and "index" in columns else None
+    return Ragged(header, _blocks(arrays, layout, pointer, sizes, pixels, url), layout)
+
+
+def _blocks(
+    arrays: Mapping[str, Any], layout: Layout, pointer: NDArray[np.int64], sizes: list[int], pixels: Any, url: str
+) -> da.Array:
+    columns = _Columns({name: arrays[name] for name in layout.columns}, pixels, url)
+    edges = np.cumsum([0, *sizes]).tolist()
+    name = f"ragged-{tokenize(url, pointer, sizes)}"
+    graph: dict[Any, Any] = {
+        (name, k): (columns.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
+    }
+    layer = HighLevelGraph.from_collections(name, graph)
+    return da.Array(layer, name, (tuple(sizes),), object, np.empty(0, object))
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table in a store; `pixels` of a frame, where an index says in which of them a row is."""
+
+    arrays: Mapping[str, Any]
+    pixels: int | None
+    url: str
+
+    def block(self, pointer: NDArray[np.int64], shot: int) -> Block:
+        """The rows of consecutive shots from `shot` on; refuses pixels off the frame."""
+        rows = slice(int(pointer[0]), int(pointer[-1]))
+        columns = {name: np.asarray(array[rows]) for name, array in self.arrays.items()}
+        if self.pixels is not None and columns["index"].size and int(columns["index"].max()) >= self.pixels:
+            raise MrcFormatError(
+                f"a row has the index {columns['index'].max()}, a frame has {self.pixels} pixels: it is damaged",
+                url=self.url,
+                frame=shot,
+            )
+        return Block(np.diff(pointer), columns)
