@@ -25,24 +25,25 @@ class GrownStore:
 
     def __init__(self, root: Any, filters: Mapping[str, Any] | None):
         self.root, self._filters = root, filters
+        self._growing: dict[str, Any] = {}
 
     def group(self, name: str, attrs: Mapping[str, Any]) -> None:
         """Make a group, or the root for an empty name."""
         group = self.root.require_group(name) if name else self.root
-        for key, value in attrs.items():
-            group.attrs[key] = value
+        group.attrs.update(dict(attrs))
 
     def growing(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> None:
         """Make an array that `append` adds to."""
         if self._filters is None:
-            self.root.create_array(name, shape=shape, chunks=chunks, dtype=dtype)
+            self._growing[name] = self.root.create_array(name, shape=shape, chunks=chunks, dtype=dtype)
         else:
             limits = (None, *shape[1:])
-            self.root.create_dataset(name, shape, dtype, chunks=chunks, maxshape=limits, **self._filters)
+            made = self.root.create_dataset(name, shape, dtype, chunks=chunks, maxshape=limits, **self._filters)
+            self._growing[name] = made
 
     def append(self, name: str, values: NDArray[Any]) -> None:
         """Add rows to an array."""
-        array = self.root[name]
+        array = self._growing[name]
         n = array.shape[0]
         array.resize((n + len(values), *array.shape[1:]))
         if len(values):
@@ -55,7 +56,8 @@ class GrownStore:
             made = self.root.create_array(name, data=array)
         else:
             made = self.root.create_dataset(name, data=array, **(self._filters if array.ndim else {}))
-        made.attrs.update(dict(attrs or {}))
+        if attrs:
+            made.attrs.update(dict(attrs))
 
     def text(self, name: str, value: str) -> None:
         """Write a text: a dataset in HDF5, an attribute in Zarr."""
