@@ -12,6 +12,7 @@ from mrczdask import schema
 from mrczdask.cli import FAILED, OK
 from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import megabytes, print_json, print_table
+from mrczdask.io.source import is_remote
 
 
 def info(*files: str, as_json: AsJson = False) -> int:
@@ -173,6 +174,11 @@ def convert(
 
 def disk_size(path: str) -> int:
     """Bytes of a file, or of all files in a folder."""
+    if is_remote(path):
+        from fsspec.core import url_to_fs
+
+        fs, place = url_to_fs(path)
+        return int(fs.du(place))
     if os.path.isfile(path):
         return os.path.getsize(path)
     return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)

@@ -45,6 +45,7 @@ def sparsify(
     polarization: float | None = None,
     solid_angle: Flag = False,
     radial_range: tuple[float, float] | None = None,
+    beam_centers: str | None = None,
     budget: Flag = False,
     target_ratio: float | None = None,
     sample: int = 16,
@@ -62,7 +63,7 @@ def sparsify(
     frames
         HDF5 master files, CBF, .blo, .mib, MRC or Zarr: files or patterns, taken one after another.
     out
-        .h5, .hdf5, .nxs or .zarr. It may be left out with --budget.
+        .h5, .hdf5, .nxs or .zarr, the latter also at a url. It may be left out with --budget.
     poni
         Geometry of the detector as pyFAI writes it. Without it and --geom, what the frames say of a flat detector.
     geom
@@ -96,6 +97,8 @@ def sparsify(
         Correct for the solid angle of a pixel.
     radial_range
         Only pixels of these radii are kept.
+    beam_centers
+        A .npy file of (y, x) of the beam in each frame, in pixels from the outer edge of the first: bins follow it.
     budget
         First show, from a sample, what each cutoff would keep, take and lose.
     target_ratio
@@ -131,6 +134,7 @@ def sparsify(
         "polarization": polarization,
         "solid_angle": solid_angle,
         "radial_range": radial_range,
+        "beam_centers": None if beam_centers is None else _array(beam_centers),
     }
     about: dict[str, Any] = {}
     with use_scheduler(scheduler):
@@ -169,14 +173,22 @@ def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geome
     )
 
 
+def _array(path: str) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (ValueError, EOFError):
+        raise MrczdaskError(f"{path}: this is no .npy file of numbers") from None
+
+
 def _mask(path: str | None, images: xr.DataArray) -> NDArray[Any] | None:
     """The mask of a file; that of the frames counts by itself."""
-    import numpy as np
 
     if path is None:
         return None
     if path.endswith(".npy"):
-        given = np.load(path, allow_pickle=False) != 0
+        given = _array(path) != 0
     else:
         from mrczdask.io.frames import open_frames
 

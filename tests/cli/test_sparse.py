@@ -54,6 +54,22 @@ def test_frames_go_and_come_back(run: xr.DataArray, capsys: pytest.CaptureFixtur
     np.testing.assert_array_equal(md.open_frames("dense.zarr"), dense)
 
 
+def test_bins_follow_the_beam_and_files_go_to_urls(run: xr.DataArray, capsys: pytest.CaptureFixture[str]) -> None:
+    centers = np.array(GEOMETRY.beam_center) + np.random.default_rng(1).normal(0, 4, (9, 2))
+    np.save("centers.npy", centers)
+    command = ["sparsify", "run_master.h5", "--cutoff-pick", "1", "--beam-centers", "centers.npy", "--json", *QUIET]
+    assert main([*command, "-o", "memory://folder/run.zarr"]) == OK
+    assert json.loads(capsys.readouterr().out)["bytes"] > 1000
+    found = md.open_sparse("memory://folder/run.zarr").compute()
+    options = {"bins": 20, "dummy": 2**32 - 1, "mask": run.mask.values, "beam_centers": centers}
+    expected = md.sparsify(run, GEOMETRY, cutoff_pick=1.0, **options).compute()
+    np.testing.assert_array_equal(found["index"], expected["index"])
+    np.testing.assert_array_equal(found.beam_center_x, centers[:, 1])
+    Path("centers.npy").write_text("1 2")
+    assert main([*command, "-o", "run.zarr"]) == FAILED
+    assert "centers.npy: this is no .npy file" in capsys.readouterr().err
+
+
 def test_the_budget_is_shown_before_a_file_is_written(run: xr.DataArray, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sparsify", "run_master.h5", "--budget", "--sample", "3", *QUIET]) == OK
     shown = capsys.readouterr().out
