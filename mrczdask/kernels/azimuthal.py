@@ -23,6 +23,10 @@ COUNT: Final = 3
 
 LEAST_PIXELS: Final = 3
 """Chauvenet's criterion is used as if a bin had at least this many pixels."""
+_RUN: Final = 128
+"""Pixels that are compared at once: few of as many are dropped."""
+_MOST_TAKEN_OUT: Final = 1e6
+"""If the sums become smaller than by this, they are made anew: of 53 bits too few are left."""
 
 
 @njit(nogil=True, cache=True)
@@ -89,13 +93,124 @@ def clip_background(
     third = np.empty(widest, np.float32)
     for k in range(edges.size - 1):
         first, last = edges[k], edges[k + 1]
-        pixels, darks = raw[first:last], dark[first:last] if dark.size else dark
-        n = _valid(pixels, norm[first:last], darks, np.float32(dummy), np.float32(delta), value, weight, third)
+        pixels, weights, darks = raw[first:last], norm[first:last], dark[first:last] if dark.size else dark
+        if model == POISSON:
+            invalid, sums = _poisson_sums(pixels, weights, darks, np.float32(dummy), np.float32(delta), value)
+            if invalid == 0:
+                found = _clip_poisson(pixels, weights, darks, value[: pixels.size], sums, cutoff, cycles)
+                average[k], deviation[k], counts[k] = found
+                continue
+        n = _valid(pixels, weights, darks, np.float32(dummy), np.float32(delta), value, weight, third)
         if model == COUNT:
             average[k], deviation[k], counts[k] = clip_counts(value, weight, third, n, cutoff, cycles)
             continue
         _corrected(value, weight, third, n)
         average[k], deviation[k], counts[k] = _clip(value, weight, third, n, last - first - n, model, cutoff, cycles)
+
+
+Sums = tuple[float, float, float, float]
+"""Of the pixels of a bin: norms, signals, variances of the counts, and squares of the norms."""
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
+def _poisson_sums(
+    raw: NDArray[np.float32],
+    norm: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    dummy: np.float32,
+    delta: np.float32,
+    value: NDArray[np.float32],
+) -> tuple[int, Sums]:
+    """Fill `value` with the corrected pixels of one bin; how many are invalid, and the sums where none is."""
+    invalid = np.int32(0)
+    omega, total, spread, squares = 0.0, 0.0, 0.0, 0.0
+    for k in range(raw.size):
+        pixel, w = raw[k], norm[k]
+        signal = pixel - dark[k] if dark.size else pixel
+        invalid += np.int32((abs(pixel - dummy) <= delta) | (pixel != pixel) | (w == 0) | (w != w))
+        value[k] = signal / w
+        omega += w
+        total += signal
+        spread += max(np.float32(1.0), pixel)
+        squares += np.float64(w) * np.float64(w)
+    return int(invalid), (omega, total, spread, squares)
+
+
+@njit(nogil=True, cache=True)
+def _clip_poisson(
+    raw: NDArray[np.float32],
+    norm: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    value: NDArray[np.float32],
+    sums: Sums,
+    cutoff: float,
+    cycles: int,
+) -> tuple[float, float, int]:
+    """`_clip` by Poisson's model, of valid pixels: those dropped become NaN in `value`, and leave the sums."""
+    n = raw.size
+    for _ in range(cycles):
+        if n == 0:
+            break
+        omega, total, spread, squares = sums
+        floor = np.sqrt(2.0 * np.log(max(LEAST_PIXELS, n) / np.sqrt(2.0 * np.pi)))
+        centre, limit = np.float32(total / omega), np.float32(max(cutoff, floor) * np.sqrt(spread / squares))
+        left, sums = _drop(raw, norm, dark, value, sums, n, centre, limit)
+        if left == n:
+            break
+        n = left
+        if not sums[2] * _MOST_TAKEN_OUT > spread:
+            sums = _sums_left(raw, norm, dark, value)
+    omega, total, spread, squares = sums
+    return (total / omega, np.sqrt(spread / squares), n) if n else (np.nan, np.nan, 0)
+
+
+@njit(nogil=True, cache=True)
+def _drop(
+    raw: NDArray[np.float32],
+    norm: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    value: NDArray[np.float32],
+    sums: Sums,
+    n: int,
+    centre: np.float32,
+    limit: np.float32,
+) -> tuple[int, Sums]:
+    """Drop the pixels further than `limit` from the centre; a run of pixels without any is settled at once."""
+    omega, total, spread, squares = sums
+    for first in range(0, value.size, _RUN):
+        run = value[first : first + _RUN]
+        inside = np.int32(0)
+        for k in range(run.size):
+            inside += np.int32(abs(run[k] - centre) <= limit)
+        if inside == run.size:
+            continue
+        for k in range(run.size):
+            if run[k] != run[k] or abs(run[k] - centre) <= limit:
+                continue
+            pixel, w = raw[first + k], np.float64(norm[first + k])
+            run[k] = np.nan
+            n -= 1
+            omega -= w
+            total -= pixel - dark[first + k] if dark.size else pixel
+            spread -= max(np.float32(1.0), pixel)
+            squares -= w * w
+    return n, (omega, total, spread, squares)
+
+
+@njit(nogil=True, cache=True)
+def _sums_left(
+    raw: NDArray[np.float32], norm: NDArray[np.float32], dark: NDArray[np.float32], value: NDArray[np.float32]
+) -> Sums:
+    """The sums of what is not dropped."""
+    omega, total, spread, squares = 0.0, 0.0, 0.0, 0.0
+    for k in range(value.size):
+        if value[k] == value[k]:
+            w = np.float64(norm[k])
+            omega += w
+            total += raw[k] - dark[k] if dark.size else raw[k]
+            spread += max(np.float32(1.0), raw[k])
+            squares += w * w
+    return omega, total, spread, squares
 
 
 @njit(nogil=True, cache=True)
@@ -126,7 +241,7 @@ def _valid(
     return n
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _corrected(value: NDArray[np.float32], weight: NDArray[np.float32], third: NDArray[np.float32], n: int) -> None:
     """Raw pixels to corrected ones, and darks to variances (eq. 1)."""
     for k in range(n):
@@ -198,7 +313,7 @@ def _poisson(
     return (total / omega, np.sqrt(spread / squares)) if n else (np.nan, np.nan)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _azimuthal(
     value: NDArray[np.float32], weight: NDArray[np.float32], variance: NDArray[np.float32], n: int
 ) -> tuple[float, float]:

@@ -68,6 +68,20 @@ def test_clipping_follows_the_rule(model: int, cutoff: float) -> None:
         np.testing.assert_allclose([column[k] for column in found], wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("huge", [1e12, 1e30, np.inf])
+def test_huge_pixels_leave_nothing_behind(huge: float) -> None:
+    """Sums that lost a huge pixel are those of the others: to 1e-6, though a float64 has 16 digits."""
+    raw = np.random.default_rng(0).poisson(5, 1000).astype(np.float32)
+    norm, dark = np.full(1000, 0.7, np.float32), np.full(1000, 0.5, np.float32)
+    raw[[3, 400]] = huge, 300
+    for dark_of in (dark, NONE):
+        found = clip(raw, np.array([0, 1000]), norm, dark_of)
+        with np.errstate(invalid="ignore"):
+            wanted = by_the_rule(raw, norm, dark_of if dark_of.size else np.zeros(1000, np.float32), 0, 0.0, 5)
+        assert wanted[2] < 1000
+        np.testing.assert_allclose([column[0] for column in found], wanted, rtol=1e-6)
+
+
 def test_slots_sort_by_bin_then_by_pixel() -> None:
     bins = np.array([2, 0, -1, 2, 1, 0, 7], np.int32)
     slots, edges = azimuthal.bin_slots(bins, 4)
