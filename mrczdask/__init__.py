@@ -24,6 +24,7 @@ _MODULE_OF = {
     "validate": "mrczdask.io.validate",
     "write_archive": "mrczdask.io.archive",
     "open_archive": "mrczdask.io.archive",
+    "write_multiscale": "mrczdask.io.multiscale",
     "virtualize": "mrczdask.io.virtual",
     "show_versions": "mrczdask.versions",
     "sum_frames": "mrczdask.movies.sums",

@@ -15,8 +15,8 @@ from mrczdask import schema
 from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
-from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of
-from mrczdask.io.archive_group import open_group, with_long_strings
+from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of, enlarged
+from mrczdask.io.archive_group import open_group, renew_consolidated, with_long_strings
 from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
@@ -42,6 +42,7 @@ def write_archive(
     resume: bool = True,
     create_only: bool = False,
     region: Mapping[str, slice] | None = None,
+    consolidate: bool = False,
     progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> T:
@@ -77,6 +78,9 @@ def write_archive(
     region : mapping of str to slice, optional
         Write only these shards, such as ``{"movie": slice(0, 100)}``, of an archive created before: one step of a job
         array, whose jobs run side by side.
+    consolidate : bool
+        Copy the metadata of all groups into the root, so that other programs open the archive by one request. It is
+        no part of Zarr v3 yet. An archive that has the copy keeps it, renewed by each write but those of regions.
     progress : None, True or callable
         True shows a bar; a callable gets (done, total, label).
     storage_options : mapping, optional
@@ -133,6 +137,8 @@ def write_archive(
         run_resumable(plan.regions(region), plan.journal, progress=progress, label=plan.name.rsplit("/", 1)[-1])
     for where, table in tables.items():
         RaggedPlan(table, url, where, options).write(resume=resume, progress=progress)
+    if region is None:
+        renew_consolidated(open_store(url, options, read_only=False), wanted=consolidate)
     return _reopened(obj, url, list(nodes), storage_options)
 
 
@@ -238,7 +244,7 @@ def open_archive(
     if group is not None:
         return open_ragged(url, group, storage_options) if holds_ragged(store, group) else open_group(store, group)
     root = zarr.open_group(store, mode="r", use_consolidated=False, zarr_format=3)
-    paths = ["", *(path for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
+    paths = ["", *sorted(path for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
     return xr.DataTree.from_dict({f"/{path}": open_group(store, path) for path in paths})
 
 
@@ -268,7 +274,7 @@ def create_arrays(
     encoding = {
         name: {
             "chunks": inner[name],
-            "shards": _shard(ds[name].data.chunksize, inner[name]),
+            "shards": enlarged(ds[name].data.chunksize, inner[name]),
             **codecs_of(ds[name], "zstd" if codec == "auto" else codec, inner[name]),
         }
         for name in inner
@@ -280,11 +286,6 @@ def create_arrays(
         url, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
     )
     return open_arrays(url, group, list(inner), storage_options)
-
-
-def _shard(chunk: tuple[int, ...], inner: tuple[int, ...]) -> tuple[int, ...]:
-    """A chunk, enlarged beyond the border of the array to whole inner chunks."""
-    return tuple(-(-size // part) * part for size, part in zip(chunk, inner, strict=True))
 
 
 def open_arrays(

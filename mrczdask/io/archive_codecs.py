@@ -32,6 +32,9 @@ SAMPLES: Final = 2
 SAMPLE_BYTES: Final = 8 << 20
 _ZARR_SHUFFLE: Final[dict[str, Any]] = {"none": "noshuffle", "byte": "shuffle", "bit": "bitshuffle"}
 
+INNER: Final = "mrczdask_chunk"
+"""Encoding of a variable: the chunk wanted inside its shards, which need not divide them."""
+
 ArchiveCodec = Literal["auto", "zstd", "pixel_histogram", "b3d", "none"]
 NAMES: Final = ("auto", "zstd", "pixel_histogram", "b3d", "none")
 
@@ -48,11 +51,18 @@ def inner_chunk(dims: Sequence[Any], shard: Sequence[int], itemsize: int) -> tup
     return (*lead, *image)
 
 
+def enlarged(shard: Sequence[int], inner: Sequence[int]) -> tuple[int, ...]:
+    """A shard of whole chunks, which may reach beyond the border of the array."""
+    return tuple(-(-size // part) * part for size, part in zip(shard, inner, strict=True))
+
+
 def encoding_of(variable: xr.DataArray, codec: Any) -> dict[str, Any]:
     """Chunks, shards and codecs of an array for xarray, "auto" measured."""
     shard = variable.data.chunksize
-    inner = inner_chunk(variable.dims, shard, variable.dtype.itemsize)
-    whole = variable.nbytes < MIN_SHARD_BYTES or shard == inner
+    wanted = variable.encoding.get(INNER)
+    inner = wanted or inner_chunk(variable.dims, shard, variable.dtype.itemsize)
+    shard = enlarged(shard, inner)
+    whole = shard == inner or (wanted is None and variable.nbytes < MIN_SHARD_BYTES)
     chunks = {"chunks": shard} if whole else {"chunks": inner, "shards": shard}
     return chunks | codecs_of(variable, codec, shard if whole else inner)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.core.sync import sync
+from zarr.errors import ZarrUserWarning
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.io.shard_reader import with_shard_readers
@@ -45,6 +49,16 @@ def _check_sizes(store: ArchiveStore, group: str) -> None:
 def _shard_chunks(variable: xr.DataArray) -> dict[Any, int]:
     sizes: Sequence[int] = variable.encoding.get("shards") or variable.encoding.get("chunks") or variable.shape
     return dict(zip(variable.dims, sizes, strict=True))
+
+
+def renew_consolidated(store: ArchiveStore, *, wanted: bool) -> None:
+    """Copy the metadata into the root where that is wanted, or where an older copy there would tell of what was."""
+    raw = sync(store.get("zarr.json"))
+    if not wanted and (raw is None or not json.loads(raw.to_bytes()).get("consolidated_metadata")):
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", ZarrUserWarning)
+        zarr.consolidate_metadata(store, zarr_format=3)
 
 
 def with_long_strings(ds: xr.Dataset) -> xr.Dataset:

@@ -78,6 +78,22 @@ def test_replacing_the_root_keeps_the_groups(session: xr.Dataset, tmp_path: Path
     np.testing.assert_array_equal(md.open_archive(tmp_path / "s.zarr", "movies").images, session.images)
 
 
+def test_consolidated_metadata_tell_what_is_there(session: xr.Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "s.zarr"
+    md.write_archive(session, folder)
+    assert zarr.open_group(str(folder), mode="r").metadata.consolidated_metadata is None
+    md.write_archive(session, folder, consolidate=True)
+    sums = md.sum_frames(session.images)
+    md.write_archive(sums, folder, group="derived/sums")
+    md.write_archive(sums[:2], folder, group="derived/sums", resume=False)
+    found = zarr.open_group(str(folder), mode="r", use_consolidated=True)
+    known = found.metadata.consolidated_metadata
+    assert known is not None
+    assert known.flattened_metadata["movies/images"].shape == session.images.shape  # type: ignore[union-attr]
+    assert known.flattened_metadata["derived/sums/images"].shape == (2, 40, 30)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(md.open_archive(folder)["derived/sums/images"], sums[:2])
+
+
 def test_nothing_to_write_and_odd_parameters(tmp_path: Path) -> None:
     movie = md.simulate.poisson((3, 8, 8), mean=1.0, seed=0)
     with pytest.raises(MrczdaskError, match="holds no array"):
