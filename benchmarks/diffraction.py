@@ -30,7 +30,9 @@ DETECTOR = "Eiger 4M"
 SHAPE = (2167, 2070)
 DUMMY = 2**32 - 1
 POLARIZATION, CUTOFF, NOISE = 0.99, 3.0, 1.0
-BARS = {"separate_background": 5, "sparsify": 5, "sparsify program": 20, "densify": 3}
+MORE = 5
+"""Times the frames of the longer run of the programs, from which their start is told apart."""
+BARS = {"separate_background": 5, "sparsify": 5, "sparsify program": 20, "its further frames": 20, "densify": 3}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +54,8 @@ def _speed(folder: Path, n_frames: int, repeats: int) -> Table:
         ["task", "program", "ms a frame", "times faster", "asked"],
         f"uint32, 800 bins, Poisson errors, polarization {POLARIZATION} and solid angle, picked at {CUTOFF:g} sd. "
         "Geometry and graph are made before, as pyFAI's are. "
-        "Programs include their start: about 3 s of mrczdask's, most of it imports and the maps of pyFAI. "
+        "Programs include their start, some 3 s of either, most of ours imports; further frames are those of a run "
+        f"{MORE} times as long less those of the first. "
         "Medians of interleaved rounds; the ratio is that of mrczdask to the row's program.",
     )
     given: dict[str, Any] = {"unit": "r_m", "dummy": DUMMY, "polarization": POLARIZATION, "solid_angle": True}
@@ -74,7 +77,10 @@ def _speed(folder: Path, n_frames: int, repeats: int) -> Table:
         )
         _add(table, "densify", filled, n_frames)
     if _has_opencl():
-        _add(table, "sparsify program", _programs(folder, poni, raw, repeats), n_frames)
+        programs = _programs(folder, poni, raw, repeats)
+        _add(table, "sparsify program", programs, n_frames)
+        long = _longer(raw, frames)
+        _add_further(table, programs, _programs(folder, poni, long, min(repeats, 1)), n_frames)
     else:
         table.note += " Rows of OpenCL are missing: pyopencl or a device was not there."
     return table
@@ -85,6 +91,34 @@ def _add(table: Table, task: str, timings: Timings, n_frames: int) -> None:
         ours = name == "mrczdask"
         ratio = None if ours else timings.times_faster("mrczdask", than=name)
         table.add(task, name, 1e3 * seconds / n_frames, ratio, None if ours else f">= {BARS[task]}")
+
+
+def _add_further(table: Table, few: Timings, many: Timings, n_frames: int) -> None:
+    """What a frame more costs either program."""
+    task, extra = "its further frames", n_frames * (MORE - 1)
+    seconds = {name: (many.medians[name] - few.medians[name]) / extra for name in few.medians}
+    for name, each in seconds.items():
+        ours = name == "mrczdask"
+        ratio = None if ours else each / seconds["mrczdask"]
+        table.add(task, name, 1e3 * each, ratio, None if ours else f">= {BARS[task]}")
+
+
+def _longer(raw: Path, frames: NDArray[Any]) -> Path:
+    """The same frames several times, in another file."""
+    import h5py
+    import hdf5plugin
+
+    path = raw.with_name("long_master.h5")
+    path.write_bytes(raw.read_bytes())
+    with h5py.File(path, "r+") as file:
+        data = file["entry/data"]
+        packed = [data["data"].id.read_direct_chunk((k, 0, 0))[1] for k in range(len(frames))]
+        del data["data"]
+        shape = (MORE * len(frames), *SHAPE)
+        made = data.create_dataset("data", shape, np.uint32, chunks=(1, *SHAPE), **hdf5plugin.Bitshuffle(cname="lz4"))
+        for k in range(shape[0]):
+            made.id.write_direct_chunk((k, 0, 0), packed[k % len(packed)])
+    return path
 
 
 def _drain(images: Any) -> None:
