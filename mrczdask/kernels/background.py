@@ -47,15 +47,17 @@ def wiener_share(reference: float, single: float, size: int) -> float:
     return max(reference - between / size, 0.0) / reference
 
 
-def subtract(frames: NDArray[Any], reference: NDArray[Any], level: float, share: float, out: NDArray[Any]) -> None:
-    """Fill `out` (n, y, x) with frames - share (reference - level)."""
-    if not frames.size:
-        return
-    if share == 0:
+def pattern(reference: NDArray[Any], level: float, share: float) -> NDArray[np.float32] | None:
+    """What is to be subtracted from a frame: share (reference - level); None for nothing."""
+    return ((reference - level) * share).astype(np.float32, copy=False) if share else None
+
+
+def subtract(frames: NDArray[Any], background: NDArray[np.float32] | None, out: NDArray[Any]) -> None:
+    """Fill `out` (n, y, x) with frames - background."""
+    if background is None:
         out[...] = frames
-        return
-    background = ((reference - level) * share).astype(np.float32)
-    _subtract(frames, background, out)
+    elif frames.size:
+        _subtract(frames, background, out)
 
 
 @njit(nogil=True, cache=True)

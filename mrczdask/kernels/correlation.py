@@ -18,26 +18,25 @@ def add_standardised(frames: NDArray[Any], total: NDArray[np.float64], bad: NDAr
 
 @njit(nogil=True, cache=True)
 def _add(frames: Any, total: NDArray[np.float64], bad: NDArray[np.bool_], masked: bool) -> None:
+    """Sums go down the columns: so they are made of several columns at once, and always in the same order."""
     n, ny, nx = frames.shape
+    count = float(max(ny * nx - (np.count_nonzero(bad) if masked else 0), 1))
+    column = np.empty(nx)
     for f in range(n):
-        mean, count = 0.0, 0
+        column[:] = 0.0
         for y in range(ny):
-            line = 0.0
             for x in range(nx):
                 if not masked or not bad[y, x]:
-                    line += np.float64(frames[f, y, x])
-                    count += 1
-            mean += line
-        mean /= max(count, 1)
-        square = 0.0
+                    column[x] += np.float64(frames[f, y, x])
+        mean = column.sum() / count
+        column[:] = 0.0
         for y in range(ny):
-            line = 0.0
             for x in range(nx):
                 if not masked or not bad[y, x]:
                     away = np.float64(frames[f, y, x]) - mean
-                    line += away * away
-            square += line
-        scale = np.sqrt(max(count, 1) / square) if square > 0 else np.nan
+                    column[x] += away * away
+        square = column.sum()
+        scale = np.sqrt(count / square) if square > 0 else np.nan
         for y in range(ny):
             for x in range(nx):
                 if not masked or not bad[y, x]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask import provenance, schema
 from mrczdask.errors import MrczdaskWarning
-from mrczdask.kernels.background import moments, subtract, wiener_share
+from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.arrays import (
     Labelled,
@@ -267,5 +267,5 @@ def _correct(
         mask = None if masks is None else masks[min(k, len(masks) - 1)]
         level, variance = moments(references[k], mask)
         share = 1.0 if plain else wiener_share(variance, float(spreads[k, 0]), int(spreads[k, 1]))
-        subtract(frames[k], references[k], level, share / n_frames, target[k])
+        subtract(frames[k], pattern(references[k], level, share / n_frames), target[k])
     return out

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import provenance, schema
-from mrczdask.kernels.background import moments, subtract, wiener_share
+from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
 from mrczdask.movies.arrays import blockwise, check_size, on_images, whole_images
 from mrczdask.movies.koma import Method
@@ -173,5 +173,5 @@ class KomaStream:
 
 def _subtract(block: NDArray[Any], reference: NDArray[Any], *, level: float, share: float) -> NDArray[np.float32]:
     out = np.empty(block.shape, np.float32)
-    subtract(block, reference, level, share, out)
+    subtract(block, pattern(reference, level, share), out)
     return out

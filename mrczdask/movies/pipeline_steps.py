@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.execution.resume import compute_here
+from mrczdask.io.archive_plan import write_shard
 from mrczdask.kernels import fill, normalise
-from mrczdask.kernels.background import moments, subtract, wiener_share
+from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.correlation import add_standardised, mean_correlation
 from mrczdask.kernels.outliers import DEAD, HOT, Outliers, find_by_cdf, find_by_fdr
 from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
@@ -166,17 +167,23 @@ def correct_movie(
     plan = fill.make_plan(kind > 0, weight)
     factor = alone.factor(gain, kind.shape)
     frames = movie.pixels.shape[0]
-    reference, level, share = np.zeros((0, 0), np.float32), 0.0, 0.0
+    taken = None
     if background is not None:
         reference = arrays["reference"][place]
         level, variance = moments(reference, known)
         share = 1.0 if background.plain else wiener_share(variance, background.single, background.size)
-    standard = np.zeros(kind.shape)
+        taken = pattern(reference, level, share / frames)
+    images, standard = arrays["images"], np.zeros(kind.shape)
+    gained, filled = np.empty((1, *kind.shape), np.float32), np.empty((1, *kind.shape), np.float32)
+    corrected = np.empty((1, max(movie.pixels.chunks[0], default=0), *kind.shape), np.float32)
     for first, block in movie.blocks():
-        gained, filled = np.empty(block.shape, np.float32), np.empty(block.shape, np.float32)
-        normalise.correct(block, factor, dark, gained)
-        fill.fill(gained, plan, filled)
-        subtract(filled, reference, level, share / frames, gained)
-        arrays["images"][place, first : first + len(block)] = gained.astype(arrays["images"].dtype, copy=False)
-        add_standardised(gained, standard, known)
+        shard = corrected[:, : len(block)]
+        for k in range(len(block)):  # one frame stays in the cache until it is done
+            out = shard[:, k]
+            normalise.correct(block[k : k + 1], factor, dark, gained)
+            fill.fill(gained, plan, filled)
+            subtract(filled, taken, out)
+            add_standardised(out, standard, known)
+        region = (slice(place, place + 1), slice(first, first + len(block)), *map(slice, (0, 0), kind.shape))
+        write_shard(shard.astype(images.dtype, copy=False), images, region, None)
     arrays["correlation_after"][place] = mean_correlation(standard, frames, known)

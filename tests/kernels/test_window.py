@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrczdask.kernels.background import moments, subtract, wiener_share
+from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.window import MovingSum, fixed, knock_out_sums, knock_out_windows, unit_of
 
 
@@ -72,7 +72,7 @@ def test_subtract_keeps_the_level() -> None:
     frames = np.full((2, 3, 4), 5, np.uint8)
     reference = np.arange(12, dtype=np.float32).reshape(3, 4)
     out = np.empty(frames.shape, np.float32)
-    subtract(frames, reference, float(reference.mean()), 1.0, out)
+    subtract(frames, pattern(reference, float(reference.mean()), 1.0), out)
     np.testing.assert_allclose(out[0], 5 - (reference - 5.5))
-    subtract(frames, reference, 0.0, 0.0, out)
+    subtract(frames, pattern(reference, 0.0, 0.0), out)
     np.testing.assert_array_equal(out, frames)
