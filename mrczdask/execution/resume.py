@@ -106,11 +106,12 @@ class Holder:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat", "rb") as file:  # of Linux: a killed process answers until its parent has looked
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # not ours, or no Linux
         return True
-    return True
 
 
 @contextmanager
@@ -121,7 +122,8 @@ def region_lock(journal: Journal, name: str) -> Iterator[bool]:
     def me() -> dict[str, Any]:
         return asdict(Holder(socket.gethostname(), os.getpid(), token, time.time()))
 
-    if not _acquire(journal, name, me):
+    held = _acquire(journal, name, me)
+    if not held:
         yield False
         return
     stop = threading.Event()
@@ -137,22 +139,24 @@ def region_lock(journal: Journal, name: str) -> Iterator[bool]:
     finally:
         stop.set()
         beat.join()
-        journal.remove(name)
+        for lock in held:
+            journal.remove(lock)
 
 
-def _acquire(journal: Journal, name: str, me: Callable[[], dict[str, Any]]) -> bool:
+def _acquire(journal: Journal, name: str, me: Callable[[], dict[str, Any]]) -> list[str]:
+    """The files that hold the lock, of which the lock itself is the first to be removed; none where it is taken."""
     if journal.create(name, me()):
-        return True
+        return [name]
     held = journal.read(name)
     if held is None:  # released in between
-        return journal.create(name, me())
+        return [name] if journal.create(name, me()) else []
     holder = Holder(**held)
     if not holder.is_gone(time.time()):
-        return False
-    if not _acquire(journal, f"{name}.after-{holder.token}", me):  # of those who find it dead one goes on
-        return False
-    journal.write(name, me())
-    return True
+        return []
+    heir = _acquire(journal, f"{name}.after-{holder.token}", me)  # of those who find it dead one goes on
+    if heir:
+        journal.write(name, me())
+    return [name, *heir] if heir else []
 
 
 @dataclass(frozen=True)

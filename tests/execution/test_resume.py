@@ -127,6 +127,22 @@ def test_a_dead_lock_is_taken_over_by_one(journal: StoreJournal) -> None:
         assert sum(pool.map(attempt, range(6))) == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+def test_the_lock_of_a_killed_child_is_free_at_once(journal: StoreJournal) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    holder = {"host": socket.gethostname(), "pid": child.pid, "token": "x", "heartbeat": time.time()}
+    journal.create("r/0.lock", holder)
+    with region_lock(journal, "r/0.lock") as mine:
+        assert not mine
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not looked at: it still has its number
+    with region_lock(journal, "r/0.lock") as mine:
+        assert mine
+    child.wait()
+    for name in ("r/0.lock", "r/0.lock.after-x"):
+        assert journal.read(name) is None
+
+
 def test_regions_of_others_are_waited_for(
     journal: StoreJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import signal
@@ -293,6 +294,27 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     assert whole.identical(stored)
     pairs = [((folder / name), (tmp_path / "whole.zarr" / name)) for name in shards(folder)]
     assert all(ours.read_bytes() == theirs.read_bytes() for ours, theirs in pairs)
+
+
+def test_a_worker_process_that_is_killed_costs_nothing(tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    whole = md.write_archive(slow_session(), tmp_path / "whole.zarr", codec="zstd")
+    killed: list[int] = []
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
+
+        def kill_one(done: int, total: int, label: str) -> None:
+            if done == 3 and not killed:
+                killed.append(next(iter(client.run(os.getpid).values())))
+                os.kill(killed[0], signal.SIGKILL)
+
+        stored = md.write_archive(slow_session(), tmp_path / "s.zarr", codec="zstd", progress=kill_one)
+        assert killed
+        assert stored.identical(whole)
+    pairs = [(tmp_path / "s.zarr" / name, tmp_path / "whole.zarr" / name) for name in shards(tmp_path / "whole.zarr")]
+    assert len(pairs) > 16
+    assert all(ours.read_bytes() == theirs.read_bytes() for ours, theirs in pairs)
+    assert not [*tmp_path.rglob("*.partial"), *tmp_path.rglob("*.lock*")]
 
 
 def test_a_region_can_be_sent_to_another_machine(session: xr.Dataset, tmp_path: Path) -> None:

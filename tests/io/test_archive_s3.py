@@ -86,6 +86,12 @@ def test_one_frame_is_two_requests(bucket: Bucket) -> None:
     bucket.journal.clear()
     np.testing.assert_array_equal(array[5], wanted)
     assert len(bucket.journal.requests) == 2  # index, chunk
+    bucket.journal.clear()
+    np.testing.assert_array_equal(stored[5], wanted)
+    assert len(bucket.journal.requests) == 2
+    bucket.journal.clear()
+    stored.data.compute(scheduler="threads")
+    assert len(bucket.journal.of("GET")) == 1  # the shard
 
 
 def test_faults_on_the_line_change_nothing(
