@@ -195,6 +195,11 @@ class EmAccessor:
             The array has no dim before y and x.
         MissingExtraError
             hvplot is not installed.
+
+        Notes
+        -----
+        HoloViews loads Bokeh from the internet; ``holoviews.extension("bokeh", inline=True)`` in the notebook takes it
+        from the machine instead.
         """
         from mrczdask.plotting import frame_slider
 
