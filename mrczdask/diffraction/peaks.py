@@ -316,20 +316,18 @@ def _search_chunk(
     search: _Search,
 ) -> Block:
     counts = np.zeros(len(frames), np.int64)
-    bright = np.empty(search.detector.place.size, np.uint32)
-    marks = ~search.detector.searched
+    bright = np.empty(search.detector.place.size + 1, np.uint32)
+    above = np.empty(bright.size, np.float32)
     found, radii = [np.empty(0, kernel.PEAK)], [np.empty(0, np.float32)]
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         how = search.at(None if centers is None else centers[k])
-        if how is not search:
-            marks = ~how.detector.searched
         tables = interpolated(average[k]), interpolated(deviation[k])
-        n = kernel.find_bright(frame, how.detector, how.segments, how.rule, *tables, bright)
+        n = kernel.find_bright(frame, how.detector, how.segments, how.rule, *tables, bright, above)
         peaks = np.empty(n, kernel.PEAK)
-        counts[k] = kernel.measure_peaks(frame, how.detector, how.rule, *tables, bright[:n], marks, peaks)
+        counts[k] = kernel.measure_peaks(frame, how.detector, how.rule, *tables, bright[:n], above[:n], peaks)
         found.append(peaks[: counts[k]].copy())
         radii.append(radius_at(how.pixel_radius, found[-1]["y"], found[-1]["x"], found[-1]["index"]))
     return _as_block(counts, np.concatenate(found), np.concatenate(radii))

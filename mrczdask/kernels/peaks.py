@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.peak_profile import fill_gaps
 from mrczdask.kernels.picking import interpolate
 
 SEGMENT: Final = 64
@@ -19,10 +20,6 @@ SEGMENT: Final = 64
 MASKED: Final = -1
 _SLACK: Final = 1e-5
 """Relative: a threshold lowered by so much lies below what float32 makes of it."""
-_LEAST_FITTED: Final = 6
-"""Pixels from which the four parameters of a profile are fitted."""
-_FLATTEST: Final = -0.02
-"""Curvature -1 / (2 s^2) of a profile of a deviation of 5 pixels: a flatter one says nothing of what lies in a gap."""
 
 IGNORE: Final = 0
 FILL: Final = 1
@@ -43,10 +40,13 @@ PEAK: Final = np.dtype(
 
 
 class Segments(NamedTuple):
-    """What bounds the thresholds of each segment: cells (the bin centres below), norms and darks of its pixels."""
+    """What is searched of each segment, `begin` to `end`, and what bounds its thresholds: norms and darks of the pixels
+    and where the table of `_lowest` has their cells (the bin centres below): `left` and `right` together are all."""
 
-    first: NDArray[np.int32]
-    last: NDArray[np.int32]
+    begin: NDArray[np.uint8]
+    end: NDArray[np.uint8]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
     low_norm: NDArray[np.float32]
     high_norm: NDArray[np.float32]
     low_dark: NDArray[np.float32]
@@ -80,7 +80,13 @@ class Rule(NamedTuple):
 
 def segments_of(detector: Detector, n_bins: int) -> Segments:
     """The segments of a detector, the last one shorter."""
-    return Segments(*_segments(detector.place, detector.searched, detector.norm, detector.dark, n_bins))
+    found = Segments(*_segments(detector.place, detector.searched, detector.norm, detector.dark, n_bins))
+    some = found.left != MASKED
+    first, width = found.left[some], found.right[some] - found.left[some] + 1
+    level = np.frexp(width)[1] - 1  # 2**level is the largest power of two within the width
+    row = level * max(n_bins - 1, 1)
+    found.left[some], found.right[some] = row + first, row + first + width - (1 << level)
+    return found
 
 
 @njit(nogil=True, cache=True)
@@ -92,6 +98,7 @@ def _segments(
     n_bins: int,
 ) -> Any:
     n = (place.size + SEGMENT - 1) // SEGMENT
+    begin, end = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
     first, last = np.full(n, MASKED, np.int32), np.full(n, MASKED, np.int32)
     low_norm, high_norm = np.full(n, np.inf, np.float32), np.zeros(n, np.float32)
     low_dark = np.full(n, 0.0 if dark.size == 0 else np.inf, np.float32)
@@ -99,18 +106,20 @@ def _segments(
         if place[pixel] != place[pixel] or not searched[pixel]:
             continue
         s = pixel // SEGMENT
+        begin[s] = begin[s] if end[s] else pixel % SEGMENT
+        end[s] = pixel % SEGMENT + 1
         cell = int(min(max(place[pixel], 0.0), max(n_bins - 2, 0)))
         first[s] = cell if first[s] == MASKED else min(first[s], cell)
         last[s] = max(last[s], cell)
         low_norm[s], high_norm[s] = min(low_norm[s], norm[pixel]), max(high_norm[s], norm[pixel])
         if dark.size:
             low_dark[s] = min(low_dark[s], dark[pixel])
-    return first, last, low_norm, high_norm, low_dark
+    return begin, end, first, last, low_norm, high_norm, low_dark
 
 
 @njit(nogil=True, cache=True)
 def _lowest(average: NDArray[np.float32], deviation: NDArray[np.float32], noise: float, cutoff: float) -> Any:
-    """Table (level, cell): the lowest corrected signal that can stand out in the 2**level cells from a cell on."""
+    """Flat table (level, cell): the lowest corrected signal that can stand out in the 2**level cells from one on."""
     bins = average.size
     cells = max(bins - 1, 1)
     levels = 1
@@ -127,7 +136,7 @@ def _lowest(average: NDArray[np.float32], deviation: NDArray[np.float32], noise:
         reach = 1 << (j - 1)
         for k in range(cells):
             table[j, k] = min(table[j - 1, k], table[j - 1, min(k + reach, cells - 1)])
-    return table
+    return table.reshape(-1)
 
 
 def find_bright(
@@ -138,14 +147,15 @@ def find_bright(
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     index: NDArray[np.uint32],
+    above: NDArray[np.float32],
 ) -> int:
-    """Write the flat indices of the pixels that stand out to `index`, ascending; return how many there are.
+    """Write the pixels that stand out to `index`, ascending, and their d to `above`; return how many there are.
 
-    `average` and `deviation` have no NaN; `index` has a place for every pixel.
+    `average` and `deviation` have no NaN; `index` and `above` have one place more than there are pixels.
     """
     limits: Any = np.finfo(frame.dtype) if frame.dtype.kind == "f" else np.iinfo(frame.dtype)
     held = float(limits.min), float(limits.max)
-    return int(_find_bright(frame, detector, segments, rule, average, deviation, *held, index))
+    return int(_find_bright(frame, detector, segments, rule, average, deviation, *held, index, above))
 
 
 @njit(nogil=True, cache=True)
@@ -159,39 +169,46 @@ def _find_bright(
     lowest_held: float,
     top: float,
     index: NDArray[np.uint32],
+    above: NDArray[np.float32],
 ) -> int:
     """`find_bright`, with what the type of the frame holds."""
     table = _lowest(average, deviation, rule.noise, rule.cutoff)
+    whole = frame[: frame.size // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
     held = np.zeros(1, frame.dtype)  # a threshold of the frame's own type is compared in twice as many lanes
-    n = 0
-    for s in range(segments.first.size):
-        first, last = segments.first[s], segments.last[s]
-        if first == MASKED:
+    found = 0
+    for s in range(segments.left.size):
+        left = segments.left[s]
+        if left == MASKED:
             continue
-        level, width = 0, last - first + 1
-        while 2 << level <= width:
-            level += 1
-        lowest = min(table[level, first], table[level, last + 1 - (1 << level)])
+        lowest = min(table[left], table[segments.right[s]])
         norm = segments.low_norm[s] if lowest > 0 else segments.high_norm[s]
-        begin = s * SEGMENT
         threshold = np.float64(lowest * norm + segments.low_dark[s])
         if threshold > top:
             continue
         held[0] = max(threshold, lowest_held)
         least = held[0]
-        pixels = frame[begin : begin + SEGMENT]
-        above = np.int32(0)
-        for k in range(pixels.size):
-            above += np.int32(pixels[k] >= least)
-        if above == 0:
+        begin: Any = s * SEGMENT + np.int64(segments.begin[s])
+        end: Any = s * SEGMENT + np.int64(segments.end[s])
+        some = np.int32(0)
+        if end - begin == SEGMENT:  # a loop of known length
+            for k in range(SEGMENT):
+                some += np.int32(whole[s, k] >= least)
+        else:
+            for pixel in range(begin, end):
+                some += np.int32(frame[pixel] >= least)
+        if some == 0:
             continue
-        for k in range(pixels.size):
-            if not pixels[k] >= least or not detector.searched[begin + k]:
-                continue
-            d, u = _above(frame, begin + k, detector, average, deviation, rule.noise)
-            if d > 0 and d >= np.float32(rule.cutoff) * u:
-                index[n] = begin + k
-                n += 1
+        for pixel in range(begin, end):  # without a branch: a wrong guess costs more than a write
+            index[found] = pixel
+            found += frame[pixel] >= least
+    kept, n = 0, 0
+    for pixel in index[:found]:  # loops of their own, without a branch: their loads are far apart, and overlap
+        index[kept] = pixel
+        kept += detector.searched[pixel]
+    for pixel in index[:kept]:
+        d, u = _above(frame, pixel, detector, average, deviation, rule.noise)
+        index[n], above[n] = pixel, d
+        n += int((d > 0) & (d >= np.float32(rule.cutoff) * u))
     return n
 
 
@@ -226,49 +243,76 @@ def measure_peaks(
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     bright: NDArray[np.uint32],
-    marks: NDArray[np.bool_],
+    above: NDArray[np.float32],
     peaks: NDArray[Any],
 ) -> int:
-    """Write the peaks among bright pixels to `peaks`, by ascending index of their maximum; return how many there are.
+    """Write the peaks among what `find_bright` found to `peaks`, by ascending index of their maximum; return how many.
 
-    Of equal maxima within a patch the one of the lowest index is the peak. `marks` is True where a pixel was not
-    searched; it is used to count the pixels that may stand out before any is computed, and left as it was.
+    Of equal maxima within a patch the one of the lowest index is the peak.
     """
     side = 2 * rule.half + 1
     values, deviations = np.empty(side * side, np.float32), np.empty(side * side, np.float32)
-    norms = np.empty(side * side, np.float32)
-    for pixel in bright:
-        marks[pixel] = True
+    norms, rows = np.empty(side * side, np.float32), np.zeros(side, np.int64)
     n = 0
-    for pixel in bright:
-        if not _enough(pixel, marks, detector.width, rule.half, rule.least):
+    for k in range(bright.size):
+        if not _is_brightest(k, bright, above, detector, rule, rows):
             continue
-        inside = _read_patch(frame, pixel, detector, rule, average, deviation, values, deviations, norms)
+        pixel: Any = np.int64(bright[k])
+        inside = _read_patch(frame, pixel, above[k], detector, rule, average, deviation, values, deviations, norms)
         if inside and _measure(values, deviations, norms, rule, peaks, n):
             peaks[n]["index"] = pixel
             peaks[n]["y"] += np.float32(pixel // detector.width)
             peaks[n]["x"] += np.float32(pixel % detector.width)
             n += 1
-    for pixel in bright:
-        marks[pixel] = False
     return n
 
 
 @njit(nogil=True, cache=True)
-def _enough(pixel: int, marks: NDArray[np.bool_], width: int, half: int, least: int) -> bool:
-    """Whether a patch has enough marks."""
+def _is_brightest(
+    k: int,
+    bright: NDArray[np.uint32],
+    above: NDArray[np.float32],
+    detector: Detector,
+    rule: Rule,
+    rows: NDArray[np.int64],
+) -> bool:
+    """Whether no bright pixel of the patch of the k-th is above it, and enough pixels of the patch may stand out.
+
+    `rows` are, for each row of the patch, where its first pixel is among the bright ones, or before: it only grows.
+    """
+    half, width, height = rule.half, detector.width, detector.place.size // detector.width
+    pixel: Any = np.int64(bright[k])
     y, x = pixel // width, pixel % width
-    marked = 0
-    for i in range(max(y - half, 0), min(y + half + 1, marks.size // width)):
-        for j in range(max(x - half, 0), min(x + half + 1, width)):
-            marked += marks[i * width + j]
-    return marked >= least
+    left, right = max(x - half, 0), min(x + half, width - 1)
+    for step in (-1, 1):  # most have the larger one beside them
+        other = k + step
+        beside = 0 <= other < bright.size and left <= x + step <= right and bright[other] == pixel + step
+        if beside and above[other] > above[k]:
+            return False
+    near = 0
+    for row in range(max(y - half, 0), min(y + half + 1, height)):
+        other = rows[row - y + half]
+        while other < bright.size and bright[other] < row * width + left:
+            other += 1
+        rows[row - y + half] = other
+        while other < bright.size and bright[other] <= row * width + right:
+            if above[other] > above[k] or (above[other] == above[k] and other < k):
+                return False
+            near += 1
+            other += 1
+    for row in range(max(y - half, 0), min(y + half + 1, height)):
+        if near >= rule.least:
+            break
+        for column in range(left, right + 1):
+            near += not detector.searched[row * width + column]
+    return near >= rule.least
 
 
 @njit(nogil=True, cache=True)
 def _read_patch(
     frame: NDArray[np.generic],
     pixel: int,
+    centre: np.float32,
     detector: Detector,
     rule: Rule,
     average: NDArray[np.float32],
@@ -283,11 +327,6 @@ def _read_patch(
     over = y < half or x < half or y >= height - half or x >= width - half
     if over and not rule.keep_border:
         return False
-    centre, _ = _above(frame, pixel, detector, average, deviation, rule.noise)
-    for i in range(max(y - 1, 0), min(y + 2, height)):  # most pixels of a peak have the larger one beside them
-        for j in range(max(x - 1, 0), min(x + 2, width)):
-            if _above(frame, i * width + j, detector, average, deviation, rule.noise)[0] > centre:
-                return False
     place = 0
     for i in range(y - half, y + half + 1):
         for j in range(x - half, x + half + 1):
@@ -330,7 +369,7 @@ def _measure(
     if pixels < rule.least or pixels > rule.most:
         return False
     if missing and rule.gaps == FILL:
-        _fill_gaps(values, rule.half)
+        fill_gaps(values, rule.half)
     total, moment_y, moment_x = 0.0, 0.0, 0.0
     for k in range(values.size):
         if values[k] > 0:
@@ -343,36 +382,3 @@ def _measure(
     peaks[n]["sigma_background"] = np.sqrt(square)
     peaks[n]["sigma"] = scale * np.sqrt(square + rule.gain * counts)
     return True
-
-
-@njit(nogil=True, cache=True)
-def _fill_gaps(values: NDArray[np.float32], half: int) -> None:
-    """Give the masked pixels of a patch what a round Gaussian through the others has there, its maximum at most.
-
-    Fitted to the logarithms, weighted by their squares: Guo, IEEE Signal Process. Mag. 28 (2011) 134, in 2-D.
-    """
-    side = 2 * half + 1
-    normal, right, used = np.zeros((4, 4)), np.zeros(4), 0
-    basis = np.empty(4)
-    for k in range(values.size):
-        if values[k] > 0:
-            y, x = k // side - half, k % side - half
-            basis[0], basis[1], basis[2], basis[3] = 1.0, y, x, y * y + x * x
-            weight = np.float64(values[k]) * values[k]
-            log = np.log(np.float64(values[k]))
-            for a in range(4):
-                right[a] += weight * basis[a] * log
-                for b in range(4):
-                    normal[a, b] += weight * basis[a] * basis[b]
-            used += 1
-    if used < _LEAST_FITTED or abs(np.linalg.det(normal / normal[0, 0])) < 1e-12:
-        return
-    fit = np.linalg.solve(normal, right)
-    if fit[3] > _FLATTEST:
-        return
-    most = values[half * side + half]
-    for k in range(values.size):
-        if values[k] != values[k]:
-            y, x = k // side - half, k % side - half
-            log = fit[0] + fit[1] * y + fit[2] * x + fit[3] * (y * y + x * x)
-            values[k] = min(np.exp(log), np.float64(most))

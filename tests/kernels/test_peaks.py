@@ -37,13 +37,11 @@ def found_in(
 ) -> NDArray[Any]:
     tables = (np.broadcast_to(np.float32(table), BINS).copy() for table in (average, deviation))
     average, deviation = tables
-    bright = np.empty(frame.size, np.uint32)
+    bright, above = np.empty(frame.size + 1, np.uint32), np.empty(frame.size + 1, np.float32)
     segments = kernel.segments_of(where, BINS)
-    n = kernel.find_bright(frame.ravel(), where, segments, how, average, deviation, bright)
+    n = kernel.find_bright(frame.ravel(), where, segments, how, average, deviation, bright, above)
     peaks = np.empty(n, kernel.PEAK)
-    marks = ~where.searched
-    n = kernel.measure_peaks(frame.ravel(), where, how, average, deviation, bright[:n], marks, peaks)
-    assert (marks == ~where.searched).all()
+    n = kernel.measure_peaks(frame.ravel(), where, how, average, deviation, bright[:n], above[:n], peaks)
     return peaks[:n]
 
 
