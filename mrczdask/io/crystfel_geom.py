@@ -16,6 +16,13 @@ _PLACES: Final = {
     "peak_list_type": "cxi",
 }
 """Without `peak_list_type` CrystFEL finds no peak and says nothing."""
+CXI_DETECTOR: Final = "entry_1/instrument_1/detector_1"
+_MASK: Final = {
+    "mask0_data": f"/{CXI_DETECTOR}/mask",
+    "mask0_goodbits": "0x0",
+    "mask0_badbits": "0x1",
+}
+"""The mask that `write_peaks` puts into the .cxi file. A .geom file that geometry came from has its own."""
 
 
 def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None) -> None:
@@ -30,6 +37,7 @@ def geom_text(geometry: Geometry, dummy: float | None) -> str:
     if isinstance(geometry, PanelGeometry):
         kept = [line for line in geometry.text.splitlines() if line.partition("=")[0].strip() not in _PLACES]
         return "\n".join([*places, *kept]) + "\n"
+    places += [f"{key} = {value}" for key, value in _MASK.items()]
     if geometry.wavelength_m is not None:
         places.append(f"wavelength = {1e10 * geometry.wavelength_m:.8g} A")
     if dummy is not None and np.isfinite(dummy):

@@ -16,7 +16,7 @@ from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
-from mrczdask.io.crystfel_geom import write_geom
+from mrczdask.io.crystfel_geom import CXI_DETECTOR, write_geom
 from mrczdask.io.frame_links import link_frames, sources_of
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
@@ -32,7 +32,6 @@ _PADDED: Final = (64, 64)
 """Shots and peaks of a chunk of a padded table."""
 CXI_VERSION: Final = 160
 _FRAMES: Final = "entry_1/data_1"
-_DETECTOR: Final = "entry_1/instrument_1/detector_1"
 _BEAM: Final = "entry_1/instrument_1/beam_1"
 
 
@@ -176,18 +175,18 @@ def _append_padded(store: GrownStore, block: xr.Dataset) -> None:
 def _describe(store: GrownStore, geometry: Geometry) -> None:
     """The detector and the beam, as CXI names them; lengths in metres, the corner of the first pixel as origin."""
     store.group("entry_1/instrument_1", {"NX_class": "NXinstrument"})
-    store.group(_DETECTOR, {"NX_class": "NXdetector"})
+    store.group(CXI_DETECTOR, {"NX_class": "NXdetector"})
     corner = geometry.positions([-0.5], [-0.5])[:, 0]
     metres = {"units": "m"}
-    store.put(f"{_DETECTOR}/distance", geometry.distance_m, metres)
-    store.put(f"{_DETECTOR}/x_pixel_size", geometry.pixel_size_m[1], metres)
-    store.put(f"{_DETECTOR}/y_pixel_size", geometry.pixel_size_m[0], metres)
-    store.put(f"{_DETECTOR}/mask", geometry.mask.astype(np.uint32))
-    store.group(f"{_DETECTOR}/geometry_1", {"NX_class": "NXgeometry"})
-    store.put(f"{_DETECTOR}/geometry_1/translation", corner[::-1])
+    store.put(f"{CXI_DETECTOR}/distance", geometry.distance_m, metres)
+    store.put(f"{CXI_DETECTOR}/x_pixel_size", geometry.pixel_size_m[1], metres)
+    store.put(f"{CXI_DETECTOR}/y_pixel_size", geometry.pixel_size_m[0], metres)
+    store.put(f"{CXI_DETECTOR}/mask", geometry.mask.astype(np.uint32))
+    store.group(f"{CXI_DETECTOR}/geometry_1", {"NX_class": "NXgeometry"})
+    store.put(f"{CXI_DETECTOR}/geometry_1/translation", corner[::-1])
     along = geometry.positions([-0.5, -0.5, 0.5], [-0.5, 0.5, -0.5])[::-1]
     steps = [(along[:, k] - along[:, 0]) / np.linalg.norm(along[:, k] - along[:, 0]) for k in (1, 2)]
-    store.put(f"{_DETECTOR}/geometry_1/orientation", np.concatenate(steps))
+    store.put(f"{CXI_DETECTOR}/geometry_1/orientation", np.concatenate(steps))
     if geometry.wavelength_m is not None:
         store.group(_BEAM, {"NX_class": "NXbeam"})
         store.put(f"{_BEAM}/incident_wavelength", geometry.wavelength_m, metres)

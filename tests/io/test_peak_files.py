@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,11 @@ def frames_of(n: int = 5) -> xr.DataArray:
 
 
 def geometry() -> md.Geometry:
-    return md.Geometry.flat(SHAPE, distance_m=0.1, pixel_size_m=75e-6, beam_center=(29.3, 36.1), wavelength_m=1e-10)
+    mask = np.zeros(SHAPE, bool)
+    mask[0, 0] = True
+    return md.Geometry.flat(
+        SHAPE, distance_m=0.1, pixel_size_m=75e-6, beam_center=(29.3, 36.1), wavelength_m=1e-10, mask=mask
+    )
 
 
 def peaks_of(frames: xr.DataArray | None = None) -> Any:
@@ -71,13 +77,43 @@ def test_the_layout_of_cxi_field_by_field(tmp_path: Path) -> None:
         np.testing.assert_array_equal(result["peakXPosRaw"][4], whole.x[-4:])  # fast
         np.testing.assert_array_equal(result["peakYPosRaw"][4], whole.y[-4:])  # slow
         np.testing.assert_array_equal(file["entry_1/data_1/data"][()], frames_of().values)
-        assert file["entry_1/instrument_1/detector_1/distance"][()] == 0.1
+        assert (result["peakXPosRaw"][1, 0], result["peakYPosRaw"][1, 0]) == pytest.approx((12.5, 10.43), abs=0.1)
+        np.testing.assert_allclose(result["peakTotalIntensity"][1, 0], 700, rtol=0.1)
+        np.testing.assert_allclose(result["peakSNR"][4], (whole.intensity / whole.sigma)[-4:], rtol=1e-6)
+        detector = file["entry_1/instrument_1/detector_1"]
+        sizes = [float(detector[name][()]) for name in ("distance", "x_pixel_size", "y_pixel_size")]
+        assert sizes == [0.1, 75e-6, 75e-6]
+        assert (detector["mask"].shape, detector["mask"].dtype, int(detector["mask"][()].sum())) == (
+            SHAPE,
+            np.uint32,
+            1,
+        )
+        assert file["entry_1/instrument_1/beam_1/incident_wavelength"][()] == 1e-10
     geom = (tmp_path / "peaks.geom").read_text()
     assert "peak_list_type = cxi" in geom
     assert "data = /entry_1/data_1/data" in geom
+    assert "peak_list = /entry_1/result_1" in geom
+    assert "mask0_data = /entry_1/instrument_1/detector_1/mask\nmask0_goodbits = 0x0\nmask0_badbits = 0x1\n" in geom
     read = md.Geometry.from_geom(tmp_path / "peaks.geom")
     for unit in ("r_m", "q_A^-1"):
         np.testing.assert_allclose(read.radius(unit), geometry().radius(unit), rtol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("indexamajig") is None, reason="CrystFEL is not installed")
+def test_crystfel_reads_the_peaks(tmp_path: Path) -> None:
+    frames = md.write_frames(frames_of(), tmp_path / "run.h5", geometry=geometry())
+    whole = peaks_of(frames).compute()
+    md.write_peaks(whole, tmp_path / "peaks.cxi", frames=frames, geometry=geometry())
+    (tmp_path / "run.lst").write_text("peaks.cxi\n")
+    options = ["--peaks=cxi", "--indexing=none", "--no-revalidate", "--min-peaks=0", "-j", "1"]
+    command = ["indexamajig", "-i", "run.lst", "-g", "peaks.geom", "-o", "run.stream", *options]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    read = md.open_peaks(tmp_path / "run.stream").compute()
+    np.testing.assert_array_equal(read.n_peaks, whole.n_peaks)
+    for name in ("y", "x"):
+        np.testing.assert_allclose(read[name], whole[name], atol=0.006)
+    np.testing.assert_allclose(read.intensity, whole.intensity, rtol=1e-3)
+    np.testing.assert_allclose(read.radius, whole.radius, rtol=5e-3)
 
 
 @pytest.mark.real_data
