@@ -16,7 +16,7 @@ from mrczdask import schema
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit
 from mrczdask.io.sparse_table import CENTER, RESPONSE
-from mrczdask.kernels.flat_detector import nearest_and_farthest
+from mrczdask.kernels.flat_detector import nearest_and_farthest, shown_radius
 
 _FACTS: Final = ("distance_m", "pixel_size_m", "beam_center")
 
@@ -49,9 +49,7 @@ class MovingBeam:
 
     def pixel_radius(self, center: NDArray[np.float64]) -> NDArray[np.float32]:
         """(y, x) in the unit that is shown, NaN where masked."""
-        shown = (self.binned_radius(center) * SCALES.get(self.unit, 1.0)).astype(np.float32)
-        shown[self.bad] = np.nan
-        return shown
+        return shown_radius(self.binned_radius(center), self.bad, SCALES.get(self.unit, 1.0))
 
     def span(self, centers: NDArray[np.float64]) -> tuple[float, float]:
         """Least and largest radius of a good pixel in any shot, in the unit in which pixels are binned."""

@@ -13,6 +13,7 @@ from mrczdask.diffraction.beams import MovingBeam, fitting, normalisation
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit, check_unit
 from mrczdask.kernels.azimuthal import bin_numbers, bin_slots, to_bins
+from mrczdask.kernels.flat_detector import shown_radius
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
 
@@ -129,7 +130,7 @@ def radial_bins(
         step=step,
         centres=(np.linspace(low + step / 2, high - step / 2, bins) * scale).astype(np.float32),
         norm=norm.astype(np.float32),
-        pixel_radius=np.where(bad, np.float32(np.nan), (radius * scale).astype(np.float32)),
+        pixel_radius=shown_radius(np.ascontiguousarray(radius), bad, scale),
         dark=None if dark is None else fitting("dark", dark, geometry).astype(np.float32),
         unit=unit,
         order=_NO_ORDER,

@@ -29,7 +29,7 @@ _MOST_TAKEN_OUT: Final = 1e6
 """If the sums become smaller than by this, they are made anew: of 53 bits too few are left."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def bin_numbers(radius: NDArray[np.float64], bad: NDArray[np.bool_], low: float, step: float) -> NDArray[np.int32]:
     """Flat numbers of the bins that start at `low`, -1 for bad pixels."""
     out = np.empty(radius.size, np.int32)

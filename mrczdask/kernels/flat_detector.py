@@ -19,7 +19,7 @@ SINE: Final = 2
 """What the radius is: r, 2 theta, or sin(theta) times a factor."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def flat_radius(
     y: NDArray[np.float64], x: NDArray[np.float64], depth: float, kind: int, factor: float
 ) -> NDArray[np.float64]:
@@ -41,7 +41,7 @@ def flat_radius(
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def flat_correction(
     y: NDArray[np.float64], x: NDArray[np.float64], depth: float, solid_angle: bool, polarized: bool, factor: float
 ) -> NDArray[np.float64]:
@@ -62,7 +62,17 @@ def flat_correction(
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def shown_radius(radius: NDArray[np.float64], bad: NDArray[np.bool_], scale: float) -> NDArray[np.float32]:
+    """Radii (y, x) times a scale, NaN where bad."""
+    out = np.empty(radius.shape, np.float32)
+    for i in range(radius.shape[0]):
+        for j in range(radius.shape[1]):
+            out[i, j] = np.float32(np.nan) if bad[i, j] else np.float32(radius[i, j] * scale)
+    return out
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def nearest_and_farthest(
     good: NDArray[np.bool_], edge: NDArray[np.int64], centers: NDArray[np.float64], sizes: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -25,9 +25,16 @@ def interpolate(table: NDArray[np.float32], place: np.float32) -> np.float32:
 def cells_of(place: NDArray[np.float32], n_bins: int) -> NDArray[Any]:
     """Between which two bin centres each pixel lies, counted from 0; `max(n_bins - 1, 1)` where `place` is NaN."""
     last = max(n_bins - 1, 1)
-    cells = np.clip(np.nan_to_num(place), 0, max(n_bins - 2, 0)).astype(np.uint16 if last < 1 << 16 else np.uint32)
-    cells[np.isnan(place)] = last
+    cells = np.empty(place.shape, np.uint16 if last < 1 << 16 else np.uint32)
+    _fill_cells(place.reshape(-1), np.float32(max(n_bins - 2, 0)), last, cells.reshape(-1))
     return cells
+
+
+@njit(nogil=True, cache=True)
+def _fill_cells(place: NDArray[np.float32], top: np.float32, masked: int, cells: NDArray[np.uint16]) -> None:
+    for pixel in range(place.size):
+        p = place[pixel]
+        cells[pixel] = masked if p != p else np.int32(min(max(p, np.float32(0.0)), top))
 
 
 @njit(nogil=True, cache=True)
