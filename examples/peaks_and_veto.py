@@ -30,35 +30,23 @@ SHAPE = (384, 384)
 GRID = (8, 12)
 GEOMETRY = md.Geometry.flat(SHAPE, distance_m=0.08, pixel_size_m=150e-6, beam_center=(190.2, 193.7), wavelength_m=1e-10)
 BINS: dict[str, Any] = {"bins": 100, "unit": "q_A^-1"}
+SPOTS = (5, 10, 15, 30, 45, 60, 75, 90)
+"""Of the crystals of each row of the scan."""
 INDEXABLE = 25
 """Spots that an indexing program needs, about."""
 
 
-def stills(seed: int = 1) -> tuple[xr.DataArray, list[NDArray[np.float64]], NDArray[np.bool_]]:
+def stills() -> tuple[xr.DataArray, list[NDArray[np.float64]], NDArray[np.bool_]]:
     """A grid scan over crystals in solvent: frames, true spots (y, x, counts) of each, and which could be indexed."""
-    rng = np.random.default_rng(seed)
-    q = 10 * GEOMETRY.radius("q_A^-1") / 100  # from 1/nm
-    mean = 1 + 20 * np.exp(-q / 0.8) + 8 * np.exp(-(((q - 2.0) / 0.25) ** 2))
-    ky, kx = np.indices(GRID)
-    crystal = np.exp(-((ky - 3) ** 2 + (kx - 4) ** 2) / 6) + np.exp(-((ky - 5) ** 2 + (kx - 9) ** 2) / 3)
-    crystal *= 90
-    frames = rng.poisson(mean, (crystal.size, *SHAPE)).astype(np.uint16)
-    spots = []
-    y, x = np.mgrid[-3:4, -3:4]
-    for frame, expected in zip(frames, crystal.ravel(), strict=True):
-        count = rng.poisson(expected if expected > 4 else 0)
-        places = rng.uniform(6, np.array(SHAPE) - 7, (count, 2))
-        radii = q[tuple(np.rint(places).astype(int).T)]
-        strength = rng.exponential(500, count) * np.exp(-((radii / 2.5) ** 2))
-        for (cy, cx), counts in zip(places, strength, strict=True):
-            i, j = round(cy), round(cx)
-            profile = np.exp(-((y + i - cy) ** 2 + (x + j - cx) ** 2) / (2 * 0.8**2))
-            frame[i - 3 : i + 4, j - 3 : j + 4] += rng.poisson(counts * profile / profile.sum()).astype(np.uint16)
-        spots.append(np.column_stack([places, strength]))
+    center = (GEOMETRY.beam_center[0] - 0.5, GEOMETRY.beam_center[1] - 0.5)
+    rows = [
+        md.simulate.stills(GRID[1], SHAPE, hit_rate=0.5, spots=n, strength=500, center=center, seed=n) for n in SPOTS
+    ]
+    spots = [row.truth(shot) for row in rows for shot in range(GRID[1])]
+    frames = xr.concat([row.frames for row in rows], "shot").assign_coords(shot=np.arange(len(spots)))
     strong = np.array([(one[:, 2] > 80).sum() for one in spots])
-    indexed = rng.random(strong.size) < 1 / (1 + np.exp(-(strong - INDEXABLE) / 3))
-    indexed &= strong > 3
-    return xr.DataArray(frames, dims=("shot", "y", "x"), name="images"), spots, indexed
+    likely = 1 / (1 + np.exp(-(strong - INDEXABLE) / 3))
+    return frames, spots, (np.random.default_rng(1).random(strong.size) < likely) & (strong > 3)
 
 
 def truth_table(spots: list[NDArray[np.float64]]) -> xr.Dataset:
