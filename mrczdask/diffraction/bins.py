@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mrczdask.diffraction.beams import MovingBeam, fitting, normalisation
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit, check_unit
-from mrczdask.kernels.azimuthal import bin_numbers, bin_slots, to_bins
+from mrczdask.kernels.azimuthal import bin_numbers, bin_slots, good_span, to_bins
 from mrczdask.kernels.flat_detector import shown_radius
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
@@ -115,9 +115,9 @@ def radial_bins(
     bad = bad | ~(norm > 0) | ~np.isfinite(norm)
     if bad.all():
         raise MrczdaskError("every pixel is masked: mask is True where a pixel is bad")
-    radius = geometry.radius(unit)
+    radius = np.ascontiguousarray(geometry.radius(unit), np.float64)
     beam = None
-    low, largest = _ends(radius, bad)
+    low, largest = good_span(radius, bad)
     if centers is not None:
         beam = MovingBeam(geometry.moved(geometry.beam_center), bad, unit, **known)
         low, largest = beam.span(centers)
@@ -130,7 +130,7 @@ def radial_bins(
         step=step,
         centres=(np.linspace(low + step / 2, high - step / 2, bins) * scale).astype(np.float32),
         norm=norm.astype(np.float32),
-        pixel_radius=shown_radius(np.ascontiguousarray(radius), bad, scale),
+        pixel_radius=shown_radius(radius, bad, scale),
         dark=None if dark is None else fitting("dark", dark, geometry).astype(np.float32),
         unit=unit,
         order=_NO_ORDER,
@@ -138,11 +138,6 @@ def radial_bins(
         token=tokenize(geometry, bins, unit, mask, dark, known, radial_range, centers),
     )
     return found if beam is not None else replace(found, order=found._ordered(radius, bad, found.norm))
-
-
-def _ends(radius: NDArray[np.float64], bad: NDArray[np.bool_]) -> tuple[float, float]:
-    good = radius[~bad]
-    return float(good.min()), float(good.max())
 
 
 def places(

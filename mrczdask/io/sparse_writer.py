@@ -109,7 +109,7 @@ def write_sparse(
     if missing and layout == "pyfai":
         raise MrczdaskError(f"{path}: the table lacks {', '.join(missing)}: write what sparsify returns")
     dummy = _dummy(table)
-    plan = plan_of(table, layout)
+    plan = plan_of(table, layout) if resume else {}
     if resume and plan_in(path, storage_options) == plan:
         return open_sparse(path, storage_options=storage_options)
     with _kept(KeptBlocks(f"{path}.blocks", storage_options or {}) if resume else None) as kept:
@@ -122,6 +122,7 @@ def write_sparse(
                 _image_d11(store, table, blocks)
             else:
                 _header(store, table, dummy, _facts(geometry, table.attrs))
+                plan = plan or plan_of(table, layout)
                 _pyfai(store, blocks)
                 store.text(f"{ENTRY}/sparsify/plan", json.dumps(plan))
     return open_sparse(path, storage_options=storage_options)

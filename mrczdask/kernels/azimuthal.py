@@ -29,6 +29,17 @@ _MOST_TAKEN_OUT: Final = 1e6
 """If the sums become smaller than by this, they are made anew: of 53 bits too few are left."""
 
 
+@njit(nogil=True, cache=True)
+def good_span(radius: NDArray[np.float64], bad: NDArray[np.bool_]) -> tuple[float, float]:
+    """Least and largest radius of the pixels that are not bad."""
+    least, largest = np.inf, -np.inf
+    flat, out_of_use = radius.reshape(-1), bad.reshape(-1)
+    for pixel in range(flat.size):
+        if not out_of_use[pixel]:
+            least, largest = min(least, flat[pixel]), max(largest, flat[pixel])
+    return least, largest
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def bin_numbers(radius: NDArray[np.float64], bad: NDArray[np.bool_], low: float, step: float) -> NDArray[np.int32]:
     """Flat numbers of the bins that start at `low`, -1 for bad pixels."""
