@@ -37,7 +37,8 @@ def false_picks(background: xr.Dataset, *, cutoff_pick: float = 3.0, noise: floa
     Dataset
         Lazy. `false_positive_rate` (shot, radius) float32, the probability that a pixel without signal is kept, NaN
         where a bin is empty; `threshold_counts` (shot, radius) float32, what a pixel of the ring must exceed;
-        `expected_pixels` (shot) float32, how many pixels of background are kept of a frame.
+        `expected_pixels` (shot) float32, how many pixels of background are kept of a frame: rings are counted about the
+        geometry's own beam centre.
 
     Raises
     ------
