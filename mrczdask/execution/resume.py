@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import secrets
+import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,12 +108,24 @@ class Holder:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat", "rb") as file:  # of Linux: a killed process answers until its parent has looked
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+        return not _has_ended(pid)
     except ProcessLookupError:
         return False
-    except OSError:  # not ours, or no Linux
+    except OSError:  # not ours
         return True
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process has ended that its parent has not looked at yet: it still has its number."""
+    if sys.platform != "linux":
+        return False
+    handle = os.pidfd_open(pid)
+    try:
+        waiter = select.poll()
+        waiter.register(handle, select.POLLIN)
+        return bool(waiter.poll(0))
+    finally:
+        os.close(handle)
 
 
 @contextmanager
