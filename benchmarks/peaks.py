@@ -57,9 +57,8 @@ def lazy_peaks(poni: Path, frames: NDArray[Any]) -> tuple[Any, Any]:
         solid_angle=True,
         noise=NOISE,
     )
-    peaks = md.find_peaks(
-        lazy, background=background, cutoff_peak=CUTOFF, patch_size=PATCH, connected=CONNECTED, gaps="ignore"
-    )
+    rule: dict[str, Any] = {"patch_size": PATCH, "connected": CONNECTED, "gaps": "ignore", "centroid": "plain"}
+    peaks = md.find_peaks(lazy, background=background, cutoff_peak=CUTOFF, **rule)
     return background, peaks
 
 
@@ -139,7 +138,7 @@ def programs(poni: Path, raw: Path) -> Timings:
     theirs = [Path(sys.executable).parent / "peakfinder", "-p", poni, "-P", POLARIZATION, "-A", *shared]
     theirs += ["--patch-size", PATCH, "--connected", CONNECTED, "-o", raw.with_name("theirs.cxi"), raw]
     ours = [sys.executable, "-m", "mrczdask.cli", "peaks", raw, "-p", poni, "-o", raw.with_name("ours.cxi"), *shared]
-    ours += ["--polarization", POLARIZATION, "--solid-angle", "--gaps", "ignore", "--quiet"]
+    ours += ["--polarization", POLARIZATION, "--solid-angle", "--gaps", "ignore", "--centroid", "plain", "--quiet"]
 
     def run(command: list[Any]) -> Callable[[], object]:
         return lambda: subprocess.run([str(part) for part in command], check=True, capture_output=True)

@@ -38,6 +38,7 @@ def peaks(
     polarization: float | None = None,
     solid_angle: Annotated[bool, Parameter(negative="")] = False,
     gaps: Literal["fill", "ignore", "void"] = "fill",
+    centroid: Literal["weighted", "plain"] = "weighted",
     block: int = 16,
     live: float | None = None,
     plot: Annotated[bool, Parameter(negative="")] = False,
@@ -82,6 +83,8 @@ def peaks(
         Correct for the solid angle of a pixel.
     gaps
         Masked pixels beside a peak: fill them from the peak, ignore them as published, or void the peak.
+    centroid
+        Of a peak: weighted by a Gaussian about itself, or plain as published.
     block
         Most frames that are searched together.
     live
@@ -111,6 +114,7 @@ def peaks(
         "polarization": polarization,
         "solid_angle": solid_angle,
         "gaps": gaps,
+        "centroid": centroid,
     }
     with use_scheduler(scheduler):
         watch = PeakWatch(

@@ -1,4 +1,4 @@
-"""The profile of a Bragg peak, and what it has where pixels are masked."""
+"""The profile of a Bragg peak: where it is, and what it has where pixels are masked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+_ROUNDS: Final = 3
+"""Of a weighted centroid: it moves by less than 0.01 pixel then."""
+_STEP: Final = 2.0
+"""By which it follows: under a Gaussian as wide as the peak, the mean moves by half of what the centre is off."""
 _LEAST_FITTED: Final = 6
 """Pixels from which the four parameters of a profile are fitted."""
 _FLATTEST: Final = -0.02
@@ -45,3 +49,24 @@ def fill_gaps(values: NDArray[np.float32], half: int) -> None:
             y, x = k // side - half, k % side - half
             log = fit[0] + fit[1] * y + fit[2] * x + fit[3] * (y * y + x * x)
             values[k] = min(np.exp(log), np.float64(most))
+
+
+@njit(nogil=True, cache=True)
+def weighted_centroid(values: NDArray[np.float32], half: int, width: float, y: float, x: float) -> tuple[float, float]:
+    """Centroid of the positive pixels of a patch under a round Gaussian about itself, from (y, x) on.
+
+    Far pixels have little of the peak, and as much noise.
+    """
+    side, scale = 2 * half + 1, -0.5 / (width * width)
+    for _ in range(_ROUNDS):
+        total, up, right = 0.0, 0.0, 0.0
+        for k in range(values.size):
+            if values[k] > 0:
+                dy, dx = k // side - half - y, k % side - half - x
+                weight = values[k] * np.exp(scale * (dy * dy + dx * dx))
+                total += weight
+                up += weight * dy
+                right += weight * dx
+        y = min(max(y + _STEP * up / total, -1.0), 1.0)
+        x = min(max(x + _STEP * right / total, -1.0), 1.0)
+    return y, x

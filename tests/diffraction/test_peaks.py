@@ -63,7 +63,8 @@ def stills(data_dir: Path) -> tuple[NDArray[Any], xr.Dataset, Any]:
 def test_peaks_are_those_of_pyfai(stills: Any, data_dir: Path) -> None:
     h5py = pytest.importorskip("h5py")
     frames, background, _ = stills
-    found = md.find_peaks(frames, background=background, cutoff_peak=5, gaps="ignore").compute()
+    published: dict[str, Any] = {"gaps": "ignore", "centroid": "plain"}
+    found = md.find_peaks(frames, background=background, cutoff_peak=5, **published).compute()
     with h5py.File(data_dir / "simulated/bragg_stills_peaks_nexus.h5") as file:
         theirs = {name: item[()] for name, item in file["entry_0000/peaks"].items()}
     np.testing.assert_array_equal(found.n_peaks, theirs["spots"].ravel())
@@ -94,7 +95,7 @@ def test_peaks_are_the_spots_that_were_simulated(stills: Any) -> None:
             errors.append(offset[np.hypot(*offset.T) < 2])
     error = np.concatenate(errors)
     assert len(error) >= 0.87 * strong
-    assert np.sqrt((error**2).mean()) <= 0.15
+    assert np.sqrt((error**2).sum(1).mean()) <= 0.165  # both axes; 0.131 is the bound that counting sets
 
 
 @pytest.mark.real_data
@@ -204,6 +205,7 @@ def test_frames_that_are_nan_or_dummy_have_none() -> None:
         ({"cutoff_peak": np.nan}, "cutoff_peak=nan"),
         ({"gaps": "none"}, "gaps='none'"),
         ({"border": "none"}, "border='none'"),
+        ({"centroid": "none"}, "centroid='none': give one of weighted, plain"),
         ({"patch_size": 61}, r"larger than a frame, \(60, 70\)"),
         ({"mask": np.zeros((2, 2))}, r"mask has the shape \(2, 2\)"),
     ],
