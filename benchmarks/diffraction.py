@@ -171,44 +171,38 @@ def _pyfai_clip(poni: Path, frames: NDArray[Any]) -> Callable[[], object]:
     return run
 
 
-def _pyfai_sparsify(poni: Path, frames: NDArray[Any]) -> Callable[[], object]:
-    """What its program does with each frame, without reading and writing."""
+def pyfai_finder(poni: Path, bins: int) -> tuple[Any, dict[str, Any]]:
+    """The engine of pyFAI's programs, and what they give it with each frame."""
     import pyFAI
     from pyFAI.opencl.peak_finder import OCL_PeakFinder
     from pyFAI.units import to_unit
 
     integrator = pyFAI.load(str(poni))
     unit, mask = to_unit("r_m"), integrator.detector.mask
-    bins = integrator.setup_sparse_integrator(SHAPE, 800, mask=mask, unit=unit, split="no", algo="CSR", scale=False)
+    table = integrator.setup_sparse_integrator(SHAPE, bins, mask=mask, unit=unit, split="no", algo="CSR", scale=False)
     finder = OCL_PeakFinder(
-        bins.lut,
+        table.lut,
         image_size=SHAPE[0] * SHAPE[1],
         empty=DUMMY,
         unit=unit,
-        bin_centers=bins.bin_centers,
+        bin_centers=table.bin_centers,
         radius=integrator.array_from_unit(typ="center", unit=unit, scale=False),
         mask=mask,
     )
     solid, solid_sum = integrator.solidAngleArray(with_checksum=True)
     polar, polar_sum = integrator.polarization(factor=POLARIZATION, with_checksum=True)
+    how = {"dummy": DUMMY, "delta_dummy": 0, "safe": False, "error_model": "poisson", "cutoff_clip": 0, "cycle": 5}
+    how |= {"solidangle": solid, "solidangle_checksum": solid_sum, "noise": NOISE}
+    return finder, how | {"polarization": polar, "polarization_checksum": polar_sum}
+
+
+def _pyfai_sparsify(poni: Path, frames: NDArray[Any]) -> Callable[[], object]:
+    """What its program does with each frame, without reading and writing."""
+    finder, how = pyfai_finder(poni, 800)
 
     def run() -> None:
         for frame in frames:
-            finder.sparsify(
-                frame,
-                dummy=DUMMY,
-                delta_dummy=0,
-                safe=False,
-                error_model="poisson",
-                cutoff_clip=0,
-                cycle=5,
-                noise=NOISE,
-                cutoff_pick=CUTOFF,
-                solidangle=solid,
-                solidangle_checksum=solid_sum,
-                polarization=polar,
-                polarization_checksum=polar_sum,
-            )
+            finder.sparsify(frame, cutoff_pick=CUTOFF, **how)
 
     return run
 

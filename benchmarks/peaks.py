@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 import mrczdask as md
 from benchmarks.common import Table, Timings, arguments, interleaved, report
-from benchmarks.diffraction import DETECTOR, DUMMY, NOISE, POLARIZATION, SHAPE, THREADS, _has_opencl, _write_inputs
+from benchmarks.diffraction import (
+    DETECTOR,
+    DUMMY,
+    NOISE,
+    POLARIZATION,
+    SHAPE,
+    THREADS,
+    _has_opencl,
+    _write_inputs,
+    pyfai_finder,
+)
 
 CUTOFF, PATCH, CONNECTED, BINS = 5.0, 5, 3, 800
 BARS = {"peakfinder": 10, "program": 20}
@@ -99,34 +109,12 @@ def add(table: Table, task: str, timings: Timings, n: int, n_peer: int) -> None:
 
 def pyfai_peakfinder(poni: Path, frames: NDArray[Any]) -> Callable[[], int]:
     """What its program does with each frame, without reading and writing."""
-    import pyFAI
-    from pyFAI.opencl.peak_finder import OCL_PeakFinder
-    from pyFAI.units import to_unit
-
-    integrator = pyFAI.load(str(poni))
-    unit, mask = to_unit("r_m"), integrator.detector.mask
-    bins = integrator.setup_sparse_integrator(SHAPE, BINS, mask=mask, unit=unit, split="no", algo="CSR", scale=False)
-    finder = OCL_PeakFinder(
-        bins.lut,
-        image_size=SHAPE[0] * SHAPE[1],
-        empty=DUMMY,
-        unit=unit,
-        bin_centers=bins.bin_centers,
-        radius=integrator.array_from_unit(typ="center", unit=unit, scale=False),
-        mask=mask,
-    )
-    solid, solid_sum = integrator.solidAngleArray(with_checksum=True)
-    polar, polar_sum = integrator.polarization(factor=POLARIZATION, with_checksum=True)
-    how = {"dummy": DUMMY, "delta_dummy": 0, "safe": False, "error_model": "poisson", "cutoff_clip": 0, "cycle": 5}
-    how |= {"solidangle": solid, "solidangle_checksum": solid_sum}
-    how |= {"polarization": polar, "polarization_checksum": polar_sum}
+    finder, how = pyfai_finder(poni, BINS)
 
     def run() -> int:
         found = 0
         for frame in frames:
-            found += len(
-                finder.peakfinder(frame, noise=NOISE, cutoff_peak=CUTOFF, patch_size=PATCH, connected=CONNECTED, **how)
-            )
+            found += len(finder.peakfinder(frame, cutoff_peak=CUTOFF, patch_size=PATCH, connected=CONNECTED, **how))
         return found
 
     return run

@@ -118,20 +118,6 @@ def test_chunks_and_selections_change_nothing(no_compute: None) -> None:
         assert other.isel(shot=slice(0, 0)).compute().sizes["pixel"] == 0
 
 
-def test_each_frame_is_read_once() -> None:
-    reads: list[int] = []
-
-    def read(block_info: Any = None) -> NDArray[Any]:
-        reads.append(block_info[None]["chunk-location"][0])
-        return frames_of()[reads[-1]][None]
-
-    frames = da.map_blocks(read, chunks=((1,) * 6, 60, 70), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
-    background = md.separate_background(frames, geometry(), **OPTIONS)
-    sparse = md.sparsify(frames, background=background)
-    dask.compute(background, sparse)
-    assert sorted(reads) == list(range(6))
-
-
 def test_range_mask_dummy_and_empty_frames_keep_nothing() -> None:
     frames = frames_of(3)
     frames[1] = 65535
