@@ -46,6 +46,7 @@ def _parts(
         chunk = encode(np.ascontiguousarray(block[key]))
         sizes.append(sum(map(len, chunk)))
         yield from chunk
+        del chunk  # the next one takes its memory, which is in the cache
     lengths = np.array(sizes, np.uint64)
     yield pack_footer(FrameTable(np.cumsum(lengths) - lengths, lengths))
 
