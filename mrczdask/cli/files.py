@@ -99,14 +99,18 @@ def validate(*files: str, as_json: AsJson = False, headers_only: bool = False, q
     from mrczdask.io.session import expand_urls
     from mrczdask.io.validate import validate as validate_file
 
-    progress: Literal[True] | None = True if sys.stderr.isatty() and not quiet else None
-    reports = [validate_file(url, pixels=not headers_only, progress=progress) for url in expand_urls(files)]
+    reports = [validate_file(url, pixels=not headers_only, progress=_bar(quiet)) for url in expand_urls(files)]
     if as_json:
         print_json([report.to_dict() for report in reports])
     else:
         for report in reports:
             print(report)
     return OK if all(report.ok for report in reports) else FAILED
+
+
+def _bar(quiet: bool) -> Literal[True] | None:
+    """A bar for a person only: what is quick for one file leaves no trace in a log."""
+    return True if sys.stderr.isatty() and not quiet else None
 
 
 def convert(
@@ -218,6 +222,7 @@ def index(
     *files: str,
     footer: Annotated[bool, Parameter(negative="")] = False,
     sidecar: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
     """Add the frame index to MRCZ files: the Zarr v3 shard footer, or a sidecar beside each.
@@ -231,17 +236,21 @@ def index(
     sidecar
         Write FILE.index.json and leave the file as it is.
     """
+    from mrczdask.execution.progress import track
     from mrczdask.io.index import frame_index, write_index
     from mrczdask.io.session import expand_urls
 
     if footer and sidecar:
         raise ValueError("--footer and --sidecar exclude each other: choose one")
-    done = []
-    for url in expand_urls(files):
-        written = write_index(url, sidecar=sidecar)
-        done.append({"file": url, "index": written, "frames": frame_index(url).sizes[schema.FRAME]})
-        if not as_json:
-            print(f"{written}: index of {done[-1]['frames']} frames")
+    urls, done = expand_urls(files), []
+    with track(_bar(quiet), len(urls), "index") as advance:
+        for url in urls:
+            written = write_index(url, sidecar=sidecar)
+            done.append({"file": url, "index": written, "frames": frame_index(url).sizes[schema.FRAME]})
+            advance()
     if as_json:
         print_json(done)
+    else:
+        for one in done:
+            print(f"{one['index']}: index of {one['frames']} frames")
     return OK
