@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
     with tempfile.TemporaryDirectory() as folder:
         poni, raw = Path(folder) / "detector.poni", Path(folder) / "run_master.h5"
-        frames = _write_inputs(poni, raw, 2 if options.quick else 8)
+        frames = _write_inputs(poni, raw, 2 if options.quick else 20)
         tables = [against_pyfai(poni, raw, frames, options), cost(poni, frames, options.repeats)]
     tables.append(electrons(512 if options.quick else 4096, options.repeats))
     return report("peaks", "Peak finding and electron counting", tables, options)
