@@ -147,7 +147,7 @@ def _nodes(obj: Any, group: str | None) -> dict[str, Any]:
     table = as_ragged(obj)
     if table is not None:
         nodes: dict[str, Any] = {
-            (PEAKS if table.layout.row == "peak" else SPARSE) if group is None else group.strip("/"): obj
+            (PEAKS if table.layout.row == "peak" else SPARSE) if group is None else group.strip("/"): table
         }
     elif isinstance(obj, xr.DataTree):
         base = (group or "").strip("/")

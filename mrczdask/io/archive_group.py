@@ -14,10 +14,11 @@ import zarr
 from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
+from mrczdask import provenance
 from mrczdask.errors import MrcFormatError
 from mrczdask.io.shard_reader import with_shard_readers
 from mrczdask.io.source import without_secrets
-from mrczdask.io.stores import ArchiveStore
+from mrczdask.io.stores import VERB, ArchiveStore
 
 MAX_CHUNK_BYTES: Final = (1 << 31) - 1
 """Unpacked chunks above the limit of Blosc and numcodecs are refused before memory is asked for."""
@@ -49,6 +50,31 @@ def _check_sizes(store: ArchiveStore, group: str) -> None:
 def _shard_chunks(variable: xr.DataArray) -> dict[Any, int]:
     sizes: Sequence[int] = variable.encoding.get("shards") or variable.encoding.get("chunks") or variable.shape
     return dict(zip(variable.dims, sizes, strict=True))
+
+
+def arrays_of(store: ArchiveStore, group: str) -> dict[str, zarr.Array[Any]]:
+    """The arrays that a group holds; none where there is no such group."""
+    try:
+        node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
+    except FileNotFoundError:
+        return {}
+    return dict(node.arrays())
+
+
+def delete_arrays(store: ArchiveStore, group: str) -> None:
+    """Make room for other arrays in a group."""
+    for array in arrays_of(store, group).values():
+        sync(store.delete_dir(array.path))
+
+
+def recorded(ds: xr.Dataset, codec: Any) -> xr.Dataset:
+    """A Dataset as it is stored: without the encodings of where it was, with its record, without passwords."""
+    ds = ds.copy()
+    for variable in ds.variables.values():
+        variable.encoding = {}
+    attrs = provenance.record(ds.attrs, VERB, {"codec": codec})
+    ds.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in attrs.items()}
+    return ds
 
 
 def renew_consolidated(store: ArchiveStore, *, wanted: bool) -> None:

@@ -20,10 +20,10 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from mrczdask import provenance
 from mrczdask.errors import ResumeError
 from mrczdask.execution.resume import Region, check_plan, digest
 from mrczdask.io.archive_codecs import encoding_of
+from mrczdask.io.archive_group import arrays_of, delete_arrays, recorded
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.shard_encoder import encode_shard
 from mrczdask.io.source import is_remote, local_path, without_secrets
@@ -97,7 +97,7 @@ class GroupPlan:
     def _foreign(self) -> str | None:
         """An array in the group that another program, or another call, has written."""
         store = self.store(read_only=True)
-        for name, array in _arrays(store, self.group).items():
+        for name, array in arrays_of(store, self.group).items():
             known = name in self.dataset.variables
             if not known or (name in self.lazy and _has_chunks(store, array.path)):
                 return f"the array {name!r}"
@@ -106,18 +106,12 @@ class GroupPlan:
     def _create(self) -> None:
         """Arrays without pixels, coordinates whole; the plan last: where it is, all is."""
         store = self.store(read_only=False)
-        for array in _arrays(store, self.group).values():
-            sync(store.delete_dir(array.path))
+        delete_arrays(store, self.group)
         parts = self.group.split("/")
         for depth in range(len(parts) + 1):
             zarr.open_group(store, path="/".join(parts[:depth]), mode="a", zarr_format=3, use_consolidated=False)
         encoding = {name: encoding_of(v, self.codec) for name, v in self.lazy.items()}
-        ds = self.dataset.copy()
-        for variable in ds.variables.values():
-            variable.encoding = {}
-        ds.attrs = provenance.record(ds.attrs, VERB, {"codec": self.content["codec"]})
-        ds.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in ds.attrs.items()}
-        ds.to_zarr(
+        recorded(self.dataset, self.content["codec"]).to_zarr(
             store,
             group=self.group or None,
             mode="a",
@@ -171,14 +165,6 @@ def _in(array: str, name: str) -> str:
 def _plain(variable: xr.Variable) -> Any:
     values = variable.values
     return values if values.dtype.kind in _NUMBERS else [str(value) for value in values.ravel()]
-
-
-def _arrays(store: ArchiveStore, group: str) -> dict[str, zarr.Array[Any]]:
-    try:
-        node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
-    except FileNotFoundError:
-        return {}
-    return dict(node.arrays())
 
 
 def _has_chunks(store: ArchiveStore, path: str) -> bool:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from dask.delayed import delayed
-from numpy.typing import NDArray
 
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.schedulers import current_client
-from mrczdask.io.movie_array import MovieArray, movie_array
-from mrczdask.io.shard_reader import ShardArray, stored_array
+from mrczdask.io.movie_array import movie_array
+from mrczdask.io.shard_reader import stored_array
 
 
 def load(images: xr.DataArray, *, progress: Progress = None) -> xr.DataArray:
@@ -41,19 +39,9 @@ def load(images: xr.DataArray, *, progress: Progress = None) -> xr.DataArray:
     out = np.empty(images.shape, images.dtype)
     edges = [[0, *np.cumsum(sizes).tolist()] for sizes in chunks]
     regions = list(itertools.product(*(itertools.starmap(slice, itertools.pairwise(stops)) for stops in edges)))
-    read = delayed(_read_region, pure=False, traverse=False)
-    tasks = ((region, read(source, out[region], region)) for region in regions)
+    read = delayed(source.read_into, pure=False, traverse=False)
+    tasks = ((region, read(out[region], region)) for region in regions)
     with track(progress, len(regions), "read") as advance:
         for _ in run_regions(tasks, ordered=False, on_done=advance):
             pass
     return images.copy(data=out)
-
-
-def _read_region(source: MovieArray | ShardArray, out: NDArray[Any], region: tuple[slice, ...]) -> None:
-    if isinstance(source, ShardArray):
-        source.read_into(out, region)
-        return
-    if not source.session:
-        out, region = out[None], (slice(0, 1), *region)
-    movies, frames = (range(part.start, part.stop) for part in region[:2])
-    source.fill(out, movies, frames, region[2], region[3])

@@ -46,12 +46,19 @@ class MovieArray(BackendArray):
         cols, col_key = _span(key[3], self.readers[0].shape[2])
         bands = self.readers[0].shape[3:]
         out = np.empty((len(movies), len(frames), rows.stop - rows.start, cols.stop - cols.start, *bands), self.dtype)
-        self.fill(out, movies, frames, rows, cols)
+        self._fill(out, movies, frames, rows, cols)
         out = out[:, :, row_key][:, :, :, col_key]
         drop = tuple(axis for axis, part in enumerate(key[:2]) if isinstance(part, int | np.integer))
         return _squeeze(out, drop, key)
 
-    def fill(self, out: NDArray[Any], movies: Sequence[int], frames: Sequence[int], rows: slice, cols: slice) -> None:
+    def read_into(self, out: NDArray[Any], region: tuple[slice, ...]) -> None:
+        """Read a block into `out`, which has its shape."""
+        if not self.session:
+            out, region = out[None], (slice(0, 1), *region)
+        movies, frames = (range(part.start, part.stop) for part in region[:2])
+        self._fill(out, movies, frames, region[2], region[3])
+
+    def _fill(self, out: NDArray[Any], movies: Sequence[int], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Read a block (movie, frame, y, x) into `out`."""
         for place, movie in enumerate(movies):
             if out.size:

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.crystfel_stream import read_stream
 from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
-from mrczdask.io.ragged import Block, Ragged, split
+from mrczdask.io.ragged import Block, Ragged, layer_of, split
 from mrczdask.io.sparse import opened
 
 CXI_RESULT: Final = "entry_1/result_1"
@@ -91,8 +89,7 @@ def open_peaks(url: str | os.PathLike[str]) -> Ragged:
     edges = [*range(0, max(n, 1), SHOTS), n]
     name = f"peaks-{tokenize(source, os.path.getmtime(path), n)}"
     graph: dict[Any, Any] = {(name, k): (source.block, a, b) for k, (a, b) in enumerate(pairwise(edges))}
-    layer = HighLevelGraph.from_collections(name, graph)
-    return Ragged(header, da.Array(layer, name, (tuple(np.diff(edges).tolist()),), object, np.empty(0, object)), PEAKS)
+    return Ragged(header, layer_of(name, graph, [], np.diff(edges).tolist()), PEAKS)
 
 
 @dataclass(frozen=True)

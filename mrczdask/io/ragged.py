@@ -113,7 +113,7 @@ class Ragged:
             sizes.append(run.size)
         if not wanted.size:
             graph, sizes = {(name, 0): _empty(self.layout)}, [0]
-        return Ragged(self.header.isel(shot=wanted), _layer(name, graph, [self._blocks], sizes), self.layout)
+        return Ragged(self.header.isel(shot=wanted), layer_of(name, graph, [self._blocks], sizes), self.layout)
 
     def compute(self, **options: Any) -> xr.Dataset:
         """The whole table as a Dataset in memory; `options` are those of `dask.compute`."""
@@ -176,10 +176,11 @@ def split(table: xr.Dataset, layout: Layout, shots: int) -> Ragged:
     if not n:
         graph[name, 0] = _empty(layout)
     header = table.drop_vars([layout.pointer, layout.count, *layout.columns], errors="ignore")
-    return Ragged(header, _layer(name, graph, [], [min(shots, n - first) for first in starts] or [0]), layout)
+    return Ragged(header, layer_of(name, graph, [], [min(shots, n - first) for first in starts] or [0]), layout)
 
 
-def _layer(name: str, graph: dict[Any, Any], needs: list[Any], sizes: Sequence[int]) -> da.Array:
+def layer_of(name: str, graph: dict[Any, Any], needs: list[Any], sizes: Sequence[int]) -> da.Array:
+    """A layer of blocks of so many shots each, for `Ragged`; `graph` makes the k-th under the key (name, k)."""
     built = HighLevelGraph.from_collections(name, graph, dependencies=needs)
     return da.Array(built, name, chunks=(tuple(sizes),), dtype=object, meta=np.empty(0, object))
 

@@ -14,19 +14,17 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.sync import sync
 
-from mrczdask import provenance, schema
+from mrczdask import schema
 from mrczdask.errors import MrcFormatError, ResumeError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest, region_lock
-from mrczdask.io.archive_group import open_group, with_long_strings
+from mrczdask.io.archive_group import arrays_of, delete_arrays, open_group, recorded, with_long_strings
 from mrczdask.io.peak_table import PEAKS
-from mrczdask.io.ragged import SHOT_EDGE, Block, Layout, Ragged, split
+from mrczdask.io.ragged import SHOT_EDGE, Block, Layout, Ragged, layer_of, split
 from mrczdask.io.source import without_secrets
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
@@ -126,17 +124,9 @@ class RaggedPlan:
                     advance()
                 self._append(journal, stored, advance)
 
-    def _arrays(self, store: ArchiveStore) -> dict[str, Any]:
-        try:
-            return dict(
-                zarr.open_group(store, path=self.group, mode="r", use_consolidated=False, zarr_format=3).arrays()
-            )
-        except FileNotFoundError:
-            return {}
-
     def _check_free(self) -> None:
         """Refuse a group that holds what another call or program has written."""
-        arrays = self._arrays(open_store(self.place, self.options, read_only=True))
+        arrays = arrays_of(open_store(self.place, self.options, read_only=True), self.group)
         ours = {*map(str, self.table.header.variables), self.layout.pointer, self.layout.count, *self.layout.columns}
         for name, array in arrays.items():
             if name not in ours or (name in self.layout.columns and array.shape != (0,)):
@@ -148,14 +138,10 @@ class RaggedPlan:
     def _create(self) -> None:
         """What is known beforehand whole, and the arrays of the blocks, empty."""
         store = open_store(self.place, self.options, read_only=False)
-        for array in self._arrays(store).values():
-            sync(store.delete_dir(array.path))
+        delete_arrays(store, self.group)
         table, layout, n = self.table, self.layout, len(self.table)
         fixed = with_long_strings(table.header.drop_vars([*self.per_shot, layout.count], errors="ignore").load())
-        for variable in fixed.variables.values():
-            variable.encoding = {}
-        fixed.attrs = provenance.record(fixed.attrs, VERB, {"codec": "zstd"})
-        fixed.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in fixed.attrs.items()}
+        fixed = recorded(fixed, "zstd")
         columns = {name: np.dtype(dtype).str for name, dtype in layout.columns.items()}
         names = {"row": layout.row, "pointer": layout.pointer, "count": layout.count}
         fixed.attrs[LAYOUT] = names | {"columns": columns}
@@ -260,8 +246,7 @@ def _blocks(
     graph: dict[Any, Any] = {
         (name, k): (columns.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
     }
-    layer = HighLevelGraph.from_collections(name, graph)
-    return da.Array(layer, name, (tuple(sizes),), object, np.empty(0, object))
+    return layer_of(name, graph, [], sizes)
 
 
 @dataclass(frozen=True)

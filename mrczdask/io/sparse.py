@@ -21,7 +21,7 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError, StoreError
 from mrczdask.io.detector_facts import detector_attrs, find_detector
 from mrczdask.io.hdf5_file import Options, open_hdf5
-from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.ragged import Block, Ragged, layer_of
 from mrczdask.io.source import is_remote, open_source
 from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
 
@@ -144,8 +144,7 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storag
     graph: dict[Any, Any] = {
         (name, k): (source.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
     }
-    sizes = tuple(np.diff(edges).tolist())
-    blocks = da.Array(HighLevelGraph.from_collections(name, graph), name, (sizes,), object, np.empty(0, object))
+    blocks = layer_of(name, graph, [], np.diff(edges).tolist())
     if "radius" in header.coords:
         for part in ("background_avg", "background_std"):
             header[part] = ((schema.SHOT, "radius"), _table(source, part, edges, header.sizes["radius"], name))
