@@ -214,6 +214,27 @@ class Geometry:
         kind = kernel.ANGLE if unit.startswith("2th") else kernel.LENGTH
         return kernel.flat_radius(y, x, self.distance_m, kind, 1.0)
 
+    def azimuth(self) -> NDArray[np.float64]:
+        """Angle of the centre of every pixel about the beam, chi = atan2(y, x) from the beam in metres.
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            (y, x) in radians, from -pi on and less than pi: 0 along x, pi/2 along y. Of bad pixels: any finite angle.
+
+        References
+        ----------
+        Ashiotis et al., "The fast azimuthal integration Python library: pyFAI", J. Appl. Cryst. 48 (2015): its chi.
+
+        Examples
+        --------
+        >>> import mrczdask as md
+        >>> md.Geometry.flat((2, 2)).azimuth().round(3).tolist()
+        [[-2.356, -0.785], [2.356, 0.785]]
+        """
+        y, x = self._offsets(self.pixel_size_m)
+        return below_pi(np.arctan2(y[:, None], x))
+
     @property
     def _per_sine(self) -> float:
         """q in 1/nm over sin(theta)."""
@@ -323,6 +344,9 @@ class _PoniGeometry(Geometry):
         found: NDArray[np.float64] = self._integrator.array_from_unit(self.shape, "center", unit, scale=False)
         return found
 
+    def azimuth(self) -> NDArray[np.float64]:
+        return below_pi(self._integrator.array_from_unit(self.shape, "center", "chi_rad", scale=False))
+
     def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
         places = (np.asarray(values, float) for values in (y, x))
         return np.stack(self._integrator.calc_pos_zyx(None, *places))
@@ -348,3 +372,8 @@ def check_unit(unit: str) -> None:
     """Raise unless the unit is one in which pixels are binned."""
     if unit not in UNITS:
         raise ValueError(f"unit {unit!r}: give one of {', '.join(UNITS)}")
+
+
+def below_pi(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles of [-pi, 2 pi) in [-pi, pi), in an array of their own."""
+    return np.where(angle >= np.pi, angle - 2 * np.pi, angle)

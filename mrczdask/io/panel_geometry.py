@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.geom import parse_geom
-from mrczdask.io.geometry import Geometry, Unit, check_unit
+from mrczdask.io.geometry import Geometry, Unit, below_pi, check_unit
 
 
 class PanelGeometry(Geometry):
@@ -49,6 +49,9 @@ class PanelGeometry(Geometry):
             return r
         two_theta: NDArray[np.float64] = np.arctan2(r, np.where(z > 0, z, self.distance_m or 1.0))
         return two_theta if unit.startswith("2th") else self._per_sine * np.sin(two_theta / 2)
+
+    def azimuth(self) -> NDArray[np.float64]:
+        return below_pi(np.arctan2(self._positions[1], self._positions[0]))
 
     def correction(self, polarization: float | None = None, solid_angle: bool = True) -> NDArray[np.float64]:
         """Solid angles are against one at the mean distance, across the beam."""

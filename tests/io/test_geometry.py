@@ -69,6 +69,7 @@ def test_panels_are_where_the_file_puts_them(panels: md.Geometry) -> None:
     assert panels.shape == (120, 40)
     for unit in ("q_A^-1", "2th_deg", "r_m", "pixel"):
         np.testing.assert_allclose(panels.radius(unit), stored(whole.radius(unit)), rtol=1e-12)
+    np.testing.assert_allclose(panels.azimuth(), stored(whole.azimuth()), atol=1e-12)
     np.testing.assert_allclose(panels.correction(), stored(whole.correction()), rtol=1e-12)
     np.testing.assert_allclose(panels.correction(0.99, False), stored(whole.correction(0.99, False)), rtol=1e-12)
     assert panels.wavelength_m == pytest.approx(1.3e-10)
@@ -134,6 +135,7 @@ def test_crystfels_file_and_pyfais_are_the_same_detector(data_dir: Path) -> None
     theirs = md.Geometry.from_poni(data_dir / "simulated/bragg_stills.poni")
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours.radius("q_A^-1"), theirs.radius("q_A^-1"), rtol=2e-6)
+    np.testing.assert_allclose(ours.azimuth(), theirs.azimuth(), atol=1e-4)
     np.testing.assert_allclose(ours.correction(), theirs.correction(), rtol=1e-6)
     np.testing.assert_allclose(ours.correction(0.99, False), theirs.correction(0.99, False), rtol=1e-6)
     assert ours.beam_center == pytest.approx(theirs.beam_center, abs=1e-3)
@@ -144,8 +146,21 @@ def test_the_beam_of_a_flat_detector_can_be_moved(panels: md.Geometry) -> None:
     moved = md.Geometry.flat((20, 20), wavelength_m=1e-10).moved((9.0, 8.0))
     np.testing.assert_array_equal(there.radius(), moved.radius())
     assert dask.tokenize.tokenize(there) == dask.tokenize.tokenize(moved)
+    np.testing.assert_array_equal(there.azimuth(), moved.azimuth())
     with pytest.raises(MrczdaskError, match="no flat detector"):
         panels.moved((1.0, 2.0))
+
+
+def test_the_azimuth_turns_from_x_to_y_in_metres() -> None:
+    geometry = md.Geometry.flat((5, 7), pixel_size_m=(2e-4, 1e-4), beam_center=(2.5, 3.0))
+    y, x = np.mgrid[:5, :7] + 0.5
+    wanted = np.degrees(np.angle((x - 3.0) * 1e-4 + 1j * (y - 2.5) * 2e-4))
+    found = geometry.azimuth()
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(np.degrees(found), np.where(wanted == 180, -180, wanted), atol=1e-12)
+    assert found[2, 0] == -np.pi  # left of the beam, in its row
+    assert found[2, -1] == 0.0
+    assert found[4, 3] == pytest.approx(np.arctan2(4e-4, 0.5e-4))
 
 
 PONI = """# made for a test
@@ -156,8 +171,8 @@ Distance: 0.1234567
 Poni1: 0.0217
 Poni2: 0.0193
 Rot1: {tilt}
-Rot2: 0.0
-Rot3: 0.0
+Rot2: {tilt}
+Rot3: {tilt}
 Wavelength: 1.03e-10
 """
 EVEN = '{"pixel1": 7.5e-05, "pixel2": 8.6e-05, "max_shape": [300, 280], "orientation": %d}'
@@ -184,6 +199,7 @@ def test_the_maps_of_an_even_detector_are_those_of_pyfai(
         assert ours.moved(ours.beam_center).beam_center == ours.beam_center
     np.testing.assert_allclose(ours.correction(), theirs.solidAngleArray(ours.shape), rtol=1e-6)
     np.testing.assert_allclose(ours.correction(0.9, False), theirs.polarization(ours.shape, 0.9), rtol=1e-6)
+    np.testing.assert_allclose(ours.azimuth(), theirs.center_array(ours.shape, "chi_rad"), atol=1e-12)
     for unit in ("q_A^-1", "2th_deg", "r_m"):
         wanted = theirs.array_from_unit(ours.shape, "center", unit, scale=False)
         np.testing.assert_allclose(ours.radius(unit), wanted, rtol=1e-12)
