@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
-import dask.array as da
-import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mrczdask import schema
-from mrczdask.diffraction.beams import beam_record, shot_centers
-from mrczdask.diffraction.bins import RadialBins, radial_bins
-from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
-from mrczdask.errors import MrczdaskError
-from mrczdask.execution.blocks import whole_blocks
+from mrczdask.diffraction.clipping import Clipping, ErrorModel, binned, prepare
 from mrczdask.io.geometry import Geometry, Unit
-from mrczdask.io.sparse_table import CENTER, RESPONSE
-from mrczdask.kernels import azimuthal
+from mrczdask.io.sparse_table import RESPONSE
 from mrczdask.provenance import record
-
-ErrorModel = Literal["poisson", "azimuthal", "hybrid", "count"]
-MODELS: Final = {
-    "poisson": azimuthal.POISSON,
-    "azimuthal": azimuthal.AZIMUTHAL,
-    "hybrid": azimuthal.HYBRID,
-    "count": azimuthal.COUNT,
-}
-RADIUS: Final = "radius"
-
-_BINS: Final = np.dtype([("average", np.float32), ("deviation", np.float32), ("count", np.int32)])
-
-
-@dataclass(frozen=True)
-class _Clipping:
-    """How the frames of a graph are averaged."""
-
-    radial: RadialBins
-    dummy: float
-    delta: float
-    model: int
-    cutoff: float
-    cycles: int
 
 
 def separate_background(
@@ -63,6 +31,7 @@ def separate_background(
     polarization: float | None = None,
     solid_angle: bool = False,
     radial_range: tuple[float, float] | None = None,
+    sectors: int = 1,
     beam_centers: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Separate the background of diffraction frames from their Bragg signal: sigma clipping over radial bins.
@@ -104,6 +73,10 @@ def separate_background(
         Correct for the solid angle of a pixel.
     radial_range : (float, float), optional
         Only pixels of rmin <= radius < rmax, in `unit`, are picked by `sparsify`.
+    sectors : int
+        Equal sectors around the beam, from -180 degrees on, each with bins of its own: for a background that depends on
+        the azimuth too, such as that of a jet, a fibre or a polarized beam. `sparsify`, `find_peaks` and `densify`
+        interpolate between their centres. 8 to 16 do; bins of few pixels are noisy.
     beam_centers : array, optional
         (shot, 2) float, (y, x) of the beam in each frame, in pixels from the outer edge of the first, or with scan dims
         in front: bins are then about the beam of each shot. For flat detectors across the beam: `Geometry.flat`, and
@@ -114,9 +87,11 @@ def separate_background(
     Dataset
         Lazy. `background_avg`, `background_std` (shot, radius) float32, of one pixel after normalisation, NaN where a
         bin has no pixel; `n_used` (shot, radius) int32, the pixels left; coordinates `radius` and `pixel_radius` (y, x)
-        in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter. With `beam_centers` also
-        `beam_center_y`, `beam_center_x` (shot), which `sparsify`, `find_peaks` and `densify` follow; bins then span the
-        radii of all shots, and `pixel_radius` and `normalization` are those of the geometry's own beam centre.
+        in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter. With `sectors` the bins
+        are (shot, sector, radius), with coordinates `sector`, the azimuth of the centres, and `pixel_azimuth` (y, x),
+        in degrees from x towards y. With `beam_centers` also `beam_center_y`, `beam_center_x` (shot), which `sparsify`,
+        `find_peaks` and `densify` follow; bins then span the radii of all shots, and the maps (y, x) are those of the
+        geometry's own beam centre.
 
     Raises
     ------
@@ -155,7 +130,7 @@ def separate_background(
     >>> bool((background.background_avg == 3).all())
     True
     """
-    images, clipping = _prepare(
+    images, clipping = prepare(
         frames,
         geometry,
         error_model,
@@ -172,14 +147,15 @@ def separate_background(
         polarization=polarization,
         solid_angle=solid_angle,
         radial_range=radial_range,
+        sectors=sectors,
     )
-    table, coords, about = _binned(images, clipping, beam_centers)
+    table, coords, about = binned(images, clipping, beam_centers)
     settings = {"error_model": error_model, "cutoff_clip": cutoff_clip, "cycle": cycle, "noise": noise, "unit": unit}
     attrs = _attrs(images, clipping, settings, radial_range)
     values = {
-        "background_avg": ((schema.SHOT, RADIUS), table["average"]),
-        "background_std": ((schema.SHOT, RADIUS), table["deviation"]),
-        "n_used": ((schema.SHOT, RADIUS), table["count"]),
+        "background_avg": table["average"],
+        "background_std": table["deviation"],
+        "n_used": table["count"],
     }
     return xr.Dataset(values, coords, attrs | about)
 
@@ -198,9 +174,10 @@ def azimuthal_average(
     delta_dummy: float | None = None,
     polarization: float | None = None,
     solid_angle: bool = False,
+    sectors: int = 1,
     beam_centers: ArrayLike | None = None,
 ) -> xr.Dataset:
-    """Average diffraction frames over radial bins: one-dimensional azimuthal integration, nothing clipped.
+    """Average diffraction frames over radial bins: azimuthal integration, nothing clipped.
 
     Parameters
     ----------
@@ -228,6 +205,8 @@ def azimuthal_average(
         Polarization factor of the beam, -1 to 1.
     solid_angle : bool
         Correct for the solid angle of a pixel.
+    sectors : int
+        Equal sectors around the beam, from -180 degrees on: two-dimensional integration ("caking").
     beam_centers : array, optional
         (shot, 2) float, (y, x) of the beam in each frame, as in `separate_background`.
 
@@ -235,7 +214,7 @@ def azimuthal_average(
     -------
     Dataset
         Lazy. `intensity` and `std` (shot, radius) float32, average and deviation of one pixel, `n_used` (shot, radius)
-        int32; NaN where a bin has no pixel.
+        int32; NaN where a bin has no pixel. With `sectors` they are (shot, sector, radius).
 
     Raises
     ------
@@ -255,7 +234,7 @@ def azimuthal_average(
     >>> averages.intensity.values.tolist()
     [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
     """
-    images, clipping = _prepare(
+    images, clipping = prepare(
         frames,
         geometry,
         error_model,
@@ -271,19 +250,20 @@ def azimuthal_average(
         flat=flat,
         polarization=polarization,
         solid_angle=solid_angle,
+        sectors=sectors,
     )
-    table, coords, _ = _binned(images, clipping, beam_centers)
+    table, coords, _ = binned(images, clipping, beam_centers)
     values = {
-        "intensity": ((schema.SHOT, RADIUS), table["average"]),
-        "std": ((schema.SHOT, RADIUS), table["deviation"]),
-        "n_used": ((schema.SHOT, RADIUS), table["count"]),
+        "intensity": table["average"],
+        "std": table["deviation"],
+        "n_used": table["count"],
     }
     known = {name: coord for name, coord in coords.items() if name not in ("normalization", "dark", RESPONSE)}
     return xr.Dataset(values, known, record(images.attrs, "azimuthal_average", {"bins": bins, "unit": unit}))
 
 
 def _attrs(
-    images: xr.DataArray, clipping: _Clipping, settings: dict[str, Any], radial_range: tuple[float, float] | None
+    images: xr.DataArray, clipping: Clipping, settings: dict[str, Any], radial_range: tuple[float, float] | None
 ) -> dict[str, Any]:
     """What `sparsify` needs to know of the frames and of how they were averaged, and the record of it."""
     if settings["noise"] < 0:
@@ -292,101 +272,3 @@ def _attrs(
     if radial_range is not None:
         settings["radial_range"] = list(radial_range)
     return record(images.attrs | settings, "separate_background", settings)
-
-
-def _prepare(
-    frames: Any,
-    geometry: Geometry,
-    error_model: str,
-    cutoff: float,
-    cycle: int,
-    dummy: float | None,
-    delta: float | None,
-    beam_centers: ArrayLike | None,
-    **binning: Any,
-) -> tuple[xr.DataArray, _Clipping]:
-    """The frames as shots, and how they are averaged."""
-    if error_model not in MODELS:
-        raise ValueError(f"error_model={error_model!r}: give one of {', '.join(get_args(ErrorModel))}")
-    if cycle < 0 or cutoff < 0:
-        raise ValueError(f"cycle={cycle}, cutoff_clip={cutoff}: neither may be negative")
-    images = as_shots(frames)
-    if images.shape[1:] != geometry.shape:
-        raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
-    binning["mask"] = with_frames_mask(images, binning["mask"])
-    centers = None if beam_centers is None else shot_centers(beam_centers, len(images))
-    value, around = dummy_of(images, dummy, delta)
-    return images, _Clipping(
-        radial=radial_bins(geometry, centers=centers, **binning),
-        dummy=value,
-        delta=around,
-        model=MODELS[error_model],
-        cutoff=float(cutoff),
-        cycles=int(cycle),
-    )
-
-
-def _binned(
-    images: xr.DataArray, clipping: _Clipping, beam_centers: ArrayLike | None
-) -> tuple[da.Array, dict[str, Any], dict[str, Any]]:
-    """(shot, radius) of averages, deviations and pixels, one task a chunk; their coordinates and attributes."""
-    radial = clipping.radial
-    arrays, coords = [images.data], _coords(images, radial)
-    attrs: dict[str, Any] = {}
-    if radial.beam is not None and beam_centers is not None:
-        centers = shot_centers(beam_centers, len(images))
-        arrays.append(da.from_array(centers, chunks=(images.data.chunks[0], 2)))
-        moving, attrs = beam_record(radial.beam, centers)
-        coords |= moving
-    table = shot_map(_clip_chunk, *arrays, shape=(radial.n,), dtype=_BINS, clipping=on_workers(clipping))
-    return table, coords, attrs
-
-
-@whole_blocks
-def _clip_chunk(
-    block: NDArray[Any], centers: NDArray[np.float64] | None = None, *, clipping: _Clipping
-) -> NDArray[Any]:
-    """Background of each frame of a chunk (shot, y, x), about its beam where `centers` (shot, 2) say it."""
-    n = clipping.radial.n
-    table = np.empty((len(block), n), _BINS)
-    average: NDArray[Any] = np.empty(n, np.float32)
-    deviation: NDArray[Any] = np.empty(n, np.float32)
-    count: NDArray[Any] = np.empty(n, np.int32)
-    raw = np.empty(clipping.radial.norm.size + 1, np.float32)
-    for k, frame in enumerate(block):
-        order = clipping.radial.order_at(None if centers is None else centers[k])
-        azimuthal.to_bins(np.ascontiguousarray(frame).reshape(-1), order.slots, raw)
-        azimuthal.clip_background(
-            raw,
-            order.edges,
-            order.norm,
-            order.dark,
-            clipping.dummy,
-            clipping.delta,
-            clipping.model,
-            clipping.cutoff,
-            clipping.cycles,
-            average,
-            deviation,
-            count,
-        )
-        table[k]["average"], table[k]["deviation"], table[k]["count"] = average, deviation, count
-    return table
-
-
-def _coords(images: xr.DataArray, radial: RadialBins) -> dict[str, Any]:
-    """Coordinates of the shots, the bins, and of what `sparsify` needs to know of each pixel."""
-    plane = (schema.Y, schema.X)
-    found: dict[str, Any] = {
-        str(name): coord
-        for name, coord in images.coords.items()
-        if set(coord.dims) <= {schema.SHOT} and name not in CENTER
-    }
-    found.setdefault(schema.SHOT, np.arange(images.sizes[schema.SHOT]))
-    found[RADIUS] = (RADIUS, radial.centres, {"units": radial.unit})
-    found["pixel_radius"] = (plane, radial.pixel_radius, {"units": radial.unit})
-    if not (radial.norm == 1).all():
-        found["normalization"] = (plane, radial.norm)
-    if radial.dark is not None:
-        found["dark"] = (plane, radial.dark)
-    return found

@@ -14,8 +14,9 @@ from scipy import ndimage, stats
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.maps import bin_rows, both, filled
 from mrczdask.diffraction.shots import as_shots, on_workers
-from mrczdask.diffraction.sparsify import Picking, interpolated, like_frames, picking_of
+from mrczdask.diffraction.sparsify import Picking, picking_of
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.kernels.picking import interpolate_image
@@ -112,10 +113,7 @@ def find_bad_pixels(
         "scyx",
         images.data,
         "syx",
-        like_frames(background["background_avg"], images),
-        "sr",
-        like_frames(background["background_std"], images),
-        "sr",
+        *bin_rows(background, images),
         *center_rows(background, images.data.chunks[0]),
         how=on_workers(how),
         new_axes={"c": 4},
@@ -137,12 +135,13 @@ def find_bad_pixels(
 @whole_blocks
 def _watch_chunk(
     frames: NDArray[Any],
-    average: NDArray[np.float32],
-    deviation: NDArray[np.float32],
+    average: NDArray[Any],
+    deviation: NDArray[np.float32] | None,
     centers: NDArray[np.float64] | None,
     how: _Watch,
 ) -> NDArray[np.float32]:
     """(1, 4, y, x): sums over the shots of a chunk of z, of standing out, of b / background, and of being valid."""
+    average, deviation = both(average, deviation)
     ny, nx = frames.shape[1:]
     total = np.zeros((1, 4, ny * nx), np.float32)
     for k, image in enumerate(frames):
@@ -150,8 +149,8 @@ def _watch_chunk(
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         picking = how.picking.at(None if centers is None else centers[k])
-        level = interpolate_image(interpolated(average[k]), picking.place)
-        std = interpolate_image(interpolated(deviation[k]), picking.place)
+        level = interpolate_image(filled(average[k]), picking.places)
+        std = interpolate_image(filled(deviation[k]), picking.places)
         add_evidence(frame, level, std, picking, how.cutoff, total[0])
     return total.reshape(1, 4, ny, nx)
 

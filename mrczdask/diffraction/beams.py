@@ -51,6 +51,10 @@ class MovingBeam:
         """(y, x) in the unit that is shown, NaN where masked."""
         return shown_radius(self.binned_radius(center), self.bad, SCALES.get(self.unit, 1.0))
 
+    def azimuth(self, center: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(y, x) in degrees."""
+        return np.degrees(self._moved(center).azimuth()).astype(np.float32)
+
     def span(self, centers: NDArray[np.float64]) -> tuple[float, float]:
         """Least and largest radius of a good pixel in any shot, in the unit in which pixels are binned."""
         good = np.pad(~self.bad, 1)

@@ -45,8 +45,9 @@ class RadialBins:
     """Bins of equal width, and what a frame is divided by.
 
     `n` bins of `step` from `low` on, in the unit in which pixels are binned; `centres` in the shown unit, float32;
-    `norm` (y, x) float32; `pixel_radius` (y, x) float32, NaN where masked; `dark` (y, x) float32 or None. With a `beam`
-    that moves, the maps are those of the geometry, and the order of the pixels is made for each frame.
+    `norm` (y, x) float32; `pixel_radius` (y, x) float32, NaN where masked; `pixel_azimuth` (y, x) float32 in degrees,
+    None where one of the `sectors` is all; `dark` (y, x) float32 or None. With a `beam` that moves, the maps are those
+    of the geometry, and the order of the pixels is made for each frame.
     """
 
     n: int
@@ -55,6 +56,8 @@ class RadialBins:
     centres: NDArray[np.float32] = field(repr=False)
     norm: NDArray[np.float32] = field(repr=False)
     pixel_radius: NDArray[np.float32] = field(repr=False)
+    sectors: int
+    pixel_azimuth: NDArray[np.float32] | None = field(repr=False)
     dark: NDArray[np.float32] | None = field(repr=False)
     unit: str
     order: BinOrder = field(repr=False)
@@ -64,17 +67,33 @@ class RadialBins:
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "mrczdask.RadialBins", self.token
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the bins of a frame: (radius), or (sector, radius)."""
+        return (self.n,) if self.sectors == 1 else (self.sectors, self.n)
+
     def order_at(self, center: NDArray[np.float64] | None) -> BinOrder:
         """The order of the pixels of one frame, whose beam is at a place (y, x)."""
         beam = self.beam
         if beam is None or center is None:
             return self.order
-        return self._ordered(beam.binned_radius(center), beam.bad, beam.norm(center) if beam.is_corrected else None)
+        azimuth = None if self.sectors == 1 else beam.azimuth(center)
+        norm = beam.norm(center) if beam.is_corrected else None
+        return self._ordered(beam.binned_radius(center), azimuth, beam.bad, norm)
 
     def _ordered(
-        self, radius: NDArray[np.float64], bad: NDArray[np.bool_], norm: NDArray[np.float32] | None
+        self,
+        radius: NDArray[np.float64],
+        azimuth: NDArray[np.float32] | None,
+        bad: NDArray[np.bool_],
+        norm: NDArray[np.float32] | None,
     ) -> BinOrder:
-        slots, edges = bin_slots(bin_numbers(radius, bad, self.low, self.step), self.n)
+        """Bins are in the order of the sectors, and within one of the radius."""
+        bins = bin_numbers(radius, bad, self.low, self.step)
+        if azimuth is not None:
+            sector = np.minimum((azimuth.reshape(-1) + 180) * (self.sectors / 360), self.sectors - 1).astype(np.int32)
+            bins = np.where((bins >= 0) & (bins < self.n), sector * np.int32(self.n) + bins, np.int32(-1))
+        slots, edges = bin_slots(bins, self.n * self.sectors)
         weight = np.ones(edges[-1], np.float32) if norm is None else _in_order(norm, slots, edges)
         dark = np.empty(0, np.float32) if self.dark is None else _in_order(self.dark, slots, edges)
         return BinOrder(slots, edges, weight, dark)
@@ -91,6 +110,7 @@ def radial_bins(
     polarization: float | None = None,
     solid_angle: bool = False,
     radial_range: tuple[float, float] | None = None,
+    sectors: int = 1,
     centers: NDArray[np.float64] | None = None,
 ) -> RadialBins:
     """Sort the pixels of a geometry into bins of equal width, without splitting any.
@@ -102,11 +122,11 @@ def radial_bins(
     MrczdaskError
         A map has another shape than the detector, every pixel is masked, or the beam of the geometry cannot move.
     ValueError
-        The unit is not known, `bins` is not positive, or the range is empty.
+        The unit is not known, `bins` or `sectors` is not positive, or the range is empty.
     """
     check_unit(unit)
-    if bins < 1:
-        raise ValueError(f"bins={bins}: give at least one")
+    if bins < 1 or sectors < 1:
+        raise ValueError(f"bins={bins}, sectors={sectors}: give at least one")
     if radial_range is not None and not radial_range[0] < radial_range[1]:
         raise ValueError(f"radial_range={radial_range}: the first must be below the second")
     known: dict[str, Any] = {"flat": flat, "polarization": polarization, "solid_angle": solid_angle}
@@ -131,21 +151,14 @@ def radial_bins(
         centres=(np.linspace(low + step / 2, high - step / 2, bins) * scale).astype(np.float32),
         norm=norm.astype(np.float32),
         pixel_radius=shown_radius(radius, bad, scale),
+        sectors=sectors,
+        pixel_azimuth=None if sectors == 1 else np.degrees(geometry.azimuth()).astype(np.float32),
         dark=None if dark is None else fitting("dark", dark, geometry).astype(np.float32),
         unit=unit,
         order=_NO_ORDER,
         beam=beam,
-        token=tokenize(geometry, bins, unit, mask, dark, known, radial_range, centers),
+        token=tokenize(geometry, bins, unit, mask, dark, known, radial_range, sectors, centers),
     )
-    return found if beam is not None else replace(found, order=found._ordered(radius, bad, found.norm))
-
-
-def places(
-    pixel_radius: NDArray[np.float32], centres: NDArray[np.float32], within: tuple[float, float] = (-np.inf, np.inf)
-) -> NDArray[np.float32]:
-    """Places of pixels among the bin centres, 0 being the first; NaN where masked or out of a range of the radius."""
-    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or np.float32(1)
-    place = (pixel_radius - centres[0]) / step
-    if within != (-np.inf, np.inf):
-        place[~((pixel_radius >= within[0]) & (pixel_radius < within[1]))] = np.nan
-    return np.asarray(place, np.float32)
+    if beam is not None:
+        return found
+    return replace(found, order=found._ordered(radius, found.pixel_azimuth, bad, found.norm))

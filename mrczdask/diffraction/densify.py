@@ -11,15 +11,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
-from mrczdask.diffraction.bins import places
+from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.maps import NEEDED, PixelMaps, filled, pixel_maps
 from mrczdask.diffraction.shots import on_workers
-from mrczdask.diffraction.sparsify import NEEDED, interpolated
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged, split
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.kernels.picking import cells_of
+from mrczdask.kernels.picking import Places, cells_of
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 from mrczdask.provenance import record
 
@@ -30,27 +29,27 @@ SHOTS = 16
 
 @dataclass(frozen=True)
 class _Regrowth:
-    """How frames are filled: maps (y, x), those of the geometry where a `beam` moves."""
+    """How frames are filled: `places` and `cells` are those of the `maps`."""
 
     background: Background
-    place: NDArray[np.float32]
+    maps: PixelMaps
+    places: Places
     cells: NDArray[Any]
-    norm: NDArray[np.float32]
     dummy: float
     noise: float
     cutoff: float
     seed: int
     dtype: np.dtype[Any]
-    centres: NDArray[np.float32]
-    beam: MovingBeam | None
 
     def at(self, center: NDArray[np.float64] | None) -> _Regrowth:
         """The same of a frame whose beam is at a place (y, x)."""
-        if self.beam is None or center is None:
-            return self
-        place = places(self.beam.pixel_radius(center), self.centres)
-        norm = self.beam.norm(center) if self.beam.is_corrected else self.norm
-        return replace(self, place=place, cells=cells_of(place, self.centres.size), norm=norm)
+        maps = self.maps.at(center)
+        return self if maps is self.maps else replace(self, maps=maps, **_places(maps))
+
+
+def _places(maps: PixelMaps) -> dict[str, Any]:
+    places = maps.places()
+    return {"places": places, "cells": cells_of(places.radial, maps.centres.size)}
 
 
 def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", seed: int = 0) -> xr.DataArray:
@@ -106,6 +105,7 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     how = _regrowth(table, background, seed)
     chunks = {0: table.chunks, 1: -1}
     rows = [da.asarray(table.header[name].data).rechunk(chunks) for name in NEEDED[:2]]
+    dims = "sar" if rows[0].ndim > 2 else "sr"
     labels = da.from_array(table.header[schema.SHOT].values.astype(np.int64), chunks=(table.chunks,))
     images = da.blockwise(
         _fill_chunk,
@@ -115,12 +115,12 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
         labels,
         "s",
         rows[0],
-        "sr",
+        dims,
         rows[1],
-        "sr",
+        dims,
         *center_rows(table.header, table.chunks),
         how=on_workers(how),
-        new_axes=dict(zip("yx", how.place.shape, strict=True)),
+        new_axes=dict(zip("yx", how.maps.radius.shape, strict=True)),
         dtype=how.dtype,
         meta=np.empty((0, 0, 0), how.dtype),
     )
@@ -135,21 +135,16 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
     missing += [name for name in ("noise", "cutoff_pick") if background == "poisson" and name not in attrs]
     if missing:
         raise MrczdaskError(f"the sparse frames lack {', '.join(missing)}: they cannot be filled with this background")
-    centres, radius = header["radius"].values, header["pixel_radius"].values
-    norm = header["normalization"].values if "normalization" in header.coords else np.ones_like(radius)
-    place = places(radius, centres)
+    maps = pixel_maps(header)
     return _Regrowth(
         background=background,
-        place=place,
-        cells=cells_of(place, centres.size),
-        norm=norm.astype(np.float32),
+        maps=maps,
+        **_places(maps),
         dummy=float(attrs.get("dummy", np.nan)),
         noise=float(attrs.get("noise", 0.0)),
         cutoff=float(attrs.get("cutoff_pick", 0.0)),
         seed=seed,
         dtype=table.layout.columns["intensity"],
-        centres=centres,
-        beam=moving_beam(header),
     )
 
 
@@ -162,11 +157,11 @@ def _fill_chunk(
     centers: NDArray[np.float64] | None,
     how: _Regrowth,
 ) -> NDArray[Any]:
-    out = np.empty((block.counts.size, *how.place.shape), how.dtype)
+    out = np.empty((block.counts.size, *how.maps.radius.shape), how.dtype)
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
         seen = np.isfinite(average[k]).any()
-        level, spread = (interpolated(rows[k]) if seen else np.zeros_like(rows[k]) for rows in (average, deviation))
+        level, spread = (filled(rows[k] if seen else np.zeros_like(rows[k])) for rows in (average, deviation))
         _fill(level, spread, int(shots[k]), how.at(None if centers is None else centers[k]), out[k])
         rows = slice(pointer[k], pointer[k + 1])
         out[k].reshape(-1)[block.columns["index"][rows]] = block.columns["intensity"][rows]
@@ -179,10 +174,11 @@ def _fill(
     """Fill one frame (y, x) with background."""
     integer = how.dtype.kind in "iu"
     dummy = 0.0 if integer and np.isnan(how.dummy) else how.dummy
+    norm = how.maps.norm.reshape(-1)
     if how.background == "mean":
-        fill_mean(how.place, how.cells, how.norm, level, dummy, integer, out)
+        fill_mean(how.places, how.cells, norm, level, dummy, integer, out)
     elif how.background == "fabio":
-        fill_clamped(how.place, how.norm, level, spread, np.uint64(how.seed), shot, dummy, integer, out)
+        fill_clamped(how.places, norm, level, spread, np.uint64(how.seed), shot, dummy, integer, out)
     else:
         limits = how.noise, how.cutoff
-        fill_counts(how.place, how.cells, how.norm, level, spread, *limits, how.seed, shot, dummy, out)
+        fill_counts(how.places, how.cells, norm, level, spread, *limits, how.seed, shot, dummy, out)

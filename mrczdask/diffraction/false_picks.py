@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mrczdask import schema
-from mrczdask.diffraction.background import RADIUS
+from mrczdask.diffraction.maps import RADIUS
 from mrczdask.errors import MrczdaskError
 from mrczdask.provenance import record
 

@@ -12,11 +12,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.background import RADIUS
-from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
-from mrczdask.diffraction.bins import places
+from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, bin_rows, both, filled, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
-from mrczdask.diffraction.sparsify import NEEDED, background_of, interpolated, like_frames
+from mrczdask.diffraction.sparsify import background_of
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
@@ -40,25 +39,21 @@ _PER_ANGSTROM: Final = {"q_A^-1": 1.0, "q_nm^-1": 10.0}
 
 @dataclass(frozen=True)
 class _Search:
-    """How the frames of a graph are searched; maps are those of the geometry where a `beam` moves."""
+    """How the frames of a graph are searched; the `detector` is that of the `maps`."""
 
+    maps: PixelMaps
     detector: kernel.Detector
     segments: kernel.Segments
     rule: kernel.Rule
-    pixel_radius: NDArray[np.float32]
     rings: _Rings
-    beam: MovingBeam | None
 
     def at(self, center: NDArray[np.float64] | None) -> _Search:
         """The same of a frame whose beam is at a place (y, x)."""
-        if self.beam is None or center is None:
+        maps = self.maps.at(center)
+        if maps is self.maps:
             return self
-        radius = self.beam.pixel_radius(center)
-        place, searched = self.rings.maps(radius)
-        norm = self.beam.norm(center).reshape(-1) if self.beam.is_corrected else self.detector.norm
-        detector = self.detector._replace(place=place, searched=searched, norm=norm)
-        segments = kernel.segments_of(detector, self.rings.centres.size)
-        return replace(self, detector=detector, segments=segments, pixel_radius=radius)
+        detector = self.detector._replace(**self.rings.pixels(maps))
+        return replace(self, maps=maps, detector=detector, segments=kernel.segments_of(detector, maps.centres.size))
 
 
 @dataclass(frozen=True)
@@ -66,22 +61,21 @@ class _Rings:
     """Which pixels are searched, by their radius; `bad` (y, x) is the mask on top of that of the background. By the
     published rule, pixels out of the radial range are masked."""
 
-    centres: NDArray[np.float32]
     radial_range: tuple[float, float]
     exclude: tuple[tuple[float, float], ...]
     masks_range: bool
     bad: NDArray[np.bool_] | None
 
-    def maps(self, radius: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Flat `place` and `searched` of pixels of such radii."""
+    def pixels(self, maps: PixelMaps) -> dict[str, Any]:
+        """What a detector has of each pixel, flat."""
         low, high = self.radial_range
-        searched = (radius >= low) & (radius < high)
-        place = places(radius, self.centres, (low, high)) if self.masks_range else places(radius, self.centres)
+        searched = (maps.radius >= low) & (maps.radius < high)
+        places = maps.places((low, high)) if self.masks_range else maps.places()
         for low, high in self.exclude:
-            searched &= ~((radius >= low) & (radius < high))
+            searched &= ~((maps.radius >= low) & (maps.radius < high))
         if self.bad is not None:
-            place[self.bad] = np.nan
-        return place.reshape(-1), searched.reshape(-1)
+            places.radial[self.bad.reshape(-1)] = np.nan
+        return {"places": places, "searched": searched.reshape(-1), "norm": maps.norm.reshape(-1)}
 
 
 def find_peaks(
@@ -194,18 +188,14 @@ def find_peaks(
         gain=float(counts_per_photon),
         width=WEIGHT * half if centroid == "weighted" else 0.0,
     )
-    ranges = [radial_range or background.attrs.get("radial_range", (-np.inf, np.inf))]
+    ranges = [radial_range or background.attrs.get("radial_range", ANYWHERE)]
     search = _search(background, images, rule, ranges[0], exclude, mask)
-    average, deviation = (like_frames(background[name], images) for name in NEEDED[:2])
     blocks = da.blockwise(
         _search_chunk,
         "s",
         images.data,
         "syx",
-        average,
-        "sr",
-        deviation,
-        "sr",
+        *bin_rows(background, images),
         *center_rows(background, images.data.chunks[0]),
         search=on_workers(search),
         dtype=object,
@@ -286,27 +276,21 @@ def _search(
     mask: ArrayLike | None,
 ) -> _Search:
     """The maps of the detector."""
-    attrs = background.attrs
-    radius = background["pixel_radius"].values
+    attrs, maps = background.attrs, pixel_maps(background)
     bad = None if mask is None else np.asarray(mask, bool)
-    if bad is not None and bad.shape != radius.shape:
-        raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {radius.shape}")
+    if bad is not None and bad.shape != maps.radius.shape:
+        raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {maps.radius.shape}")
     low, high = radial_range
     excluded = tuple((float(inner), float(outer)) for inner, outer in exclude)
-    rings = _Rings(background[RADIUS].values, (low, high), excluded, rule.gaps == kernel.IGNORE, bad)
-    place, searched = rings.maps(radius)
-    norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
+    rings = _Rings((low, high), excluded, rule.gaps == kernel.IGNORE, bad)
     detector = kernel.Detector(
         width=images.shape[2],
-        place=place,
-        searched=searched,
-        norm=norm.astype(np.float32).reshape(-1),
+        **rings.pixels(maps),
         dark=background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32),
         dummy=float(attrs["dummy"]),
         delta=float(attrs["delta_dummy"]),
     )
-    segments = kernel.segments_of(detector, rings.centres.size)
-    return _Search(detector, segments, rule, radius, rings, moving_beam(background))
+    return _Search(maps, detector, kernel.segments_of(detector, maps.centres.size), rule, rings)
 
 
 def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, Any]) -> xr.Dataset:
@@ -320,13 +304,14 @@ def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, An
 @whole_blocks
 def _search_chunk(
     frames: NDArray[Any],
-    average: NDArray[np.float32],
-    deviation: NDArray[np.float32],
+    average: NDArray[Any],
+    deviation: NDArray[np.float32] | None,
     centers: NDArray[np.float64] | None,
     search: _Search,
 ) -> Block:
+    average, deviation = both(average, deviation)
     counts = np.zeros(len(frames), np.int64)
-    bright = np.empty(search.detector.place.size + 1, np.uint32)
+    bright = np.empty(search.detector.searched.size + 1, np.uint32)
     above = np.empty(bright.size, np.float32)
     found, radii = [np.empty(0, kernel.PEAK)], [np.empty(0, np.float32)]
     for k, image in enumerate(frames):
@@ -334,12 +319,12 @@ def _search_chunk(
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         how = search.at(None if centers is None else centers[k])
-        tables = interpolated(average[k]), interpolated(deviation[k])
+        tables = filled(average[k]), filled(deviation[k])
         n = kernel.find_bright(frame, how.detector, how.segments, how.rule, *tables, bright, above)
         peaks = np.empty(n, kernel.PEAK)
         counts[k] = kernel.measure_peaks(frame, how.detector, how.rule, *tables, bright[:n], above[:n], peaks)
         found.append(peaks[: counts[k]].copy())
-        radii.append(radius_at(how.pixel_radius, found[-1]["y"], found[-1]["x"], found[-1]["index"]))
+        radii.append(radius_at(how.maps.radius, found[-1]["y"], found[-1]["x"], found[-1]["index"]))
     return _as_block(counts, np.concatenate(found), np.concatenate(radii))
 
 

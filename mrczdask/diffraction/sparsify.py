@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.background import RADIUS, separate_background
-from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
-from mrczdask.diffraction.bins import places
+from mrczdask.diffraction.background import separate_background
+from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, bin_rows, both, filled, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
@@ -21,17 +21,17 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.kernels.picking import cells_of, pick_pixels
+from mrczdask.kernels.picking import Places, cells_of, pick_pixels
 from mrczdask.provenance import record
-
-NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
 
 
 @dataclass(frozen=True)
 class Picking:
-    """How pixels are picked: maps are flat, those of the geometry where a `beam` moves; `dark` may be empty."""
+    """How pixels are picked: `places` and `cells` are those of the `maps`, within a range of the radius; `dark`, flat,
+    may be empty."""
 
-    place: NDArray[np.float32]
+    maps: PixelMaps
+    places: Places
     cells: NDArray[Any]
     norm: NDArray[np.float32]
     dark: NDArray[np.float32]
@@ -40,17 +40,17 @@ class Picking:
     noise: float
     cutoff: float
     dtype: np.dtype[Any]
-    centres: NDArray[np.float32]
     within: tuple[float, float]
-    beam: MovingBeam | None
 
     def at(self, center: NDArray[np.float64] | None) -> Picking:
         """The same of a frame whose beam is at a place (y, x)."""
-        if self.beam is None or center is None:
-            return self
-        place = places(self.beam.pixel_radius(center), self.centres, self.within).reshape(-1)
-        norm = self.beam.norm(center).reshape(-1) if self.beam.is_corrected else self.norm
-        return replace(self, place=place, cells=cells_of(place, self.centres.size), norm=norm)
+        maps = self.maps.at(center)
+        return self if maps is self.maps else replace(self, maps=maps, **_places(maps, self.within))
+
+
+def _places(maps: PixelMaps, within: tuple[float, float]) -> dict[str, Any]:
+    places = maps.places(within)
+    return {"places": places, "cells": cells_of(places.radial, maps.centres.size), "norm": maps.norm.reshape(-1)}
 
 
 def sparsify(
@@ -93,7 +93,8 @@ def sparsify(
     Notes
     -----
     Kept is b - background > max(noise, cutoff_pick sqrt(std^2 + noise^2)), with b = (raw - dark) / normalization and
-    the background interpolated linearly between bin centres. Empty bins are interpolated over.
+    the background interpolated linearly between bin centres, and around the beam between the centres of sectors. Empty
+    bins are interpolated over.
 
     References
     ----------
@@ -114,16 +115,12 @@ def sparsify(
     images = as_shots(frames)
     background = background_of(images, geometry, background, options)
     picking = picking_of(background, images, cutoff_pick)
-    average, deviation = (like_frames(background[name], images) for name in NEEDED[:2])
     blocks = da.blockwise(
         _pick_chunk,
         "s",
         images.data,
         "syx",
-        average,
-        "sr",
-        deviation,
-        "sr",
+        *bin_rows(background, images),
         *center_rows(background, images.data.chunks[0]),
         picking=on_workers(picking),
         dtype=object,
@@ -165,16 +162,12 @@ def background_of(
 
 
 def picking_of(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> Picking:
-    attrs = background.attrs
-    radius, centres = background["pixel_radius"].values, background[RADIUS].values
-    low, high = attrs.get("radial_range", (-np.inf, np.inf))
+    attrs, maps = background.attrs, pixel_maps(background)
+    low, high = attrs.get("radial_range", ANYWHERE)
     dark = background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32)
-    norm = background["normalization"].values if "normalization" in background.coords else np.ones_like(radius)
-    place = places(radius, centres, (low, high)).reshape(-1)
     return Picking(
-        place=place,
-        cells=cells_of(place, centres.size),
-        norm=norm.reshape(-1),
+        maps=maps,
+        **_places(maps, (low, high)),
         dark=dark,
         dummy=float(attrs["dummy"]),
         delta=float(attrs["delta_dummy"]),
@@ -182,38 +175,31 @@ def picking_of(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> P
         cutoff=float(cutoff),
         # a dark makes integers fractional and negative
         dtype=np.dtype(np.float32) if dark.size else images.dtype.newbyteorder("="),
-        centres=centres,
         within=(low, high),
-        beam=moving_beam(background),
     )
-
-
-def like_frames(table: xr.DataArray, images: xr.DataArray) -> da.Array:
-    """(shot, radius) in the chunks of the frames."""
-    values = table.data if isinstance(table.data, da.Array) else da.from_array(table.data, chunks=-1)
-    return values.rechunk({0: images.data.chunks[0], 1: -1})
 
 
 @whole_blocks
 def _pick_chunk(
     frames: NDArray[Any],
-    average: NDArray[np.float32],
-    deviation: NDArray[np.float32],
+    average: NDArray[Any],
+    deviation: NDArray[np.float32] | None,
     centers: NDArray[np.float64] | None,
     picking: Picking,
 ) -> Block:
+    average, deviation = both(average, deviation)
     counts = np.zeros(len(frames), np.int64)
-    buffer = np.empty(picking.place.size + 1, np.uint32)
+    buffer = np.empty(picking.places.radial.size + 1, np.uint32)
     index, intensity = [np.empty(0, np.uint32)], [np.empty(0, picking.dtype)]
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         how = picking.at(None if centers is None else centers[k])
-        tables = interpolated(average[k]), interpolated(deviation[k])
+        tables = filled(average[k]), filled(deviation[k])
         counts[k] = n = pick_pixels(
             frame,
-            how.place,
+            how.places,
             how.cells,
             how.norm,
             how.dark,
@@ -228,12 +214,3 @@ def _pick_chunk(
         signal = frame[index[-1]]
         intensity.append((signal - how.dark[index[-1]] if how.dark.size else signal).astype(how.dtype))
     return Block(counts, {"index": np.concatenate(index), "intensity": np.concatenate(intensity)})
-
-
-def interpolated(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A table of bins whose empty ones take what lies between their neighbours."""
-    empty = ~np.isfinite(table)
-    if not empty.any():
-        return table
-    place = np.arange(table.size)
-    return np.interp(place, place[~empty], table[~empty]).astype(np.float32)

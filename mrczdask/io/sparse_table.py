@@ -10,6 +10,10 @@ from mrczdask.io.ragged import Layout
 
 CENTER: Final = ("beam_center_y", "beam_center_x")
 """Coordinates (shot) of what follows the beam of each shot, in pixels from the outer edge of the first."""
+SECTOR: Final = "sector"
+"""Dim of the background where it is anisotropic; its coordinate is the azimuth of the centres, in degrees."""
+AZIMUTH: Final = "pixel_azimuth"
+"""Coordinate (y, x) of it: degrees from x towards y, from -180 on."""
 RESPONSE: Final = "response"
 """Coordinate (y, x) of it: the flat field alone, which does not move with the beam."""
 

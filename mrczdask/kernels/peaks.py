@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.peak_profile import fill_gaps, weighted_centroid
-from mrczdask.kernels.picking import interpolate
+from mrczdask.kernels.picking import Places, interpolate, least_of_sectors
 
 SEGMENT: Final = 64
 """Pixels of a segment."""
@@ -53,11 +53,11 @@ class Segments(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """Flat maps of a frame: `place` of a pixel among the bin centres (NaN: masked), `searched` for maxima; `dark` may
-    be empty; a pixel within `delta` of `dummy` is masked too."""
+    """Flat maps of a frame: `places` of the pixels, `searched` for maxima; `dark` may be empty; a pixel within `delta`
+    of `dummy` is masked too."""
 
     width: int
-    place: NDArray[np.float32]
+    places: Places
     searched: NDArray[np.bool_]
     norm: NDArray[np.float32]
     dark: NDArray[np.float32]
@@ -82,7 +82,7 @@ class Rule(NamedTuple):
 
 def segments_of(detector: Detector, n_bins: int) -> Segments:
     """The segments of a detector, the last one shorter."""
-    found = Segments(*_segments(detector.place, detector.searched, detector.norm, detector.dark, n_bins))
+    found = Segments(*_segments(detector.places.radial, detector.searched, detector.norm, detector.dark, n_bins))
     some = found.left != MASKED
     first, width = found.left[some], found.right[some] - found.left[some] + 1
     level = np.frexp(width)[1] - 1  # 2**level is the largest power of two within the width
@@ -120,8 +120,9 @@ def _segments(
 
 
 @njit(nogil=True, cache=True)
-def _lowest(average: NDArray[np.float32], deviation: NDArray[np.float32], noise: float, cutoff: float) -> Any:
+def _lowest(averages: NDArray[np.float32], deviations: NDArray[np.float32], noise: float, cutoff: float) -> Any:
     """Flat table (level, cell): the lowest corrected signal that can stand out in the 2**level cells from one on."""
+    average, deviation = least_of_sectors(averages), least_of_sectors(deviations)
     bins = average.size
     cells = max(bins - 1, 1)
     levels = 1
@@ -153,7 +154,7 @@ def find_bright(
 ) -> int:
     """Write the pixels that stand out to `index`, ascending, and their d to `above`; return how many there are.
 
-    `average` and `deviation` have no NaN; `index` and `above` have one place more than there are pixels.
+    `average` and `deviation` (sector, bin) have no NaN; `index` and `above` have one place more than there are pixels.
     """
     limits: Any = np.finfo(frame.dtype) if frame.dtype.kind == "f" else np.iinfo(frame.dtype)
     held = float(limits.min), float(limits.max)
@@ -224,17 +225,17 @@ def _above(
     noise: float,
 ) -> tuple[np.float32, np.float32]:
     """(d, u): the signal above the background and the deviation of the background; d is NaN where masked."""
-    noise32, place = np.float32(noise), detector.place[pixel]
-    if place != place:
+    noise32, places = np.float32(noise), detector.places
+    if places.radial[pixel] != places.radial[pixel]:
         return np.float32(np.nan), noise32
-    std = interpolate(deviation, place)
+    std = interpolate(deviation, places, pixel)
     u = np.float32(np.sqrt(std * std + noise32 * noise32))
     if abs(np.float64(frame[pixel]) - detector.dummy) <= detector.delta:
         return np.float32(np.nan), u
     signal = np.float32(frame[pixel])
     if detector.dark.size:
         signal -= detector.dark[pixel]
-    return signal / detector.norm[pixel] - interpolate(average, place), u
+    return signal / detector.norm[pixel] - interpolate(average, places, pixel), u
 
 
 @njit(nogil=True, cache=True)
@@ -282,7 +283,7 @@ def _is_brightest(
 
     `rows` are, for each row of the patch, where its first pixel is among the bright ones, or before: it only grows.
     """
-    half, width, height = rule.half, detector.width, detector.place.size // detector.width
+    half, width, height = rule.half, detector.width, detector.places.radial.size // detector.width
     pixel: Any = np.int64(bright[k])
     y, x = pixel // width, pixel % width
     left, right = max(x - half, 0), min(x + half, width - 1)
@@ -324,7 +325,7 @@ def _read_patch(
     norms: NDArray[np.float32],
 ) -> bool:
     """Fill the patch around a pixel; False where it is no maximum of it, or the patch is void."""
-    half, width, height = rule.half, detector.width, detector.place.size // detector.width
+    half, width, height = rule.half, detector.width, detector.places.radial.size // detector.width
     y, x = pixel // width, pixel % width
     over = y < half or x < half or y >= height - half or x >= width - half
     if over and not rule.keep_border:

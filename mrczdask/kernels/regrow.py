@@ -1,6 +1,7 @@
 """Dense frames from a background and the pixels that stood out of it.
 
-A pixel is a function of (key, shot, y, x). `place`, `cells` and `norm` are those of `kernels.picking`, as images.
+A pixel is a function of (key, shot, y, x). `places`, `cells` and `norm` are flat maps, and tables (sector, bin), as in
+`kernels.picking`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrczdask.kernels.normal import fill_normal
 from mrczdask.kernels.philox import LANES, fill_rows, words_of
-from mrczdask.kernels.picking import interpolate, stands_out, thresholds
+from mrczdask.kernels.picking import Places, interpolate, stands_out, thresholds
 from mrczdask.kernels.poisson import looked_up, mean_table, sure_count, table_count
 
 REDRAWS: Final = 20
@@ -33,14 +34,15 @@ _BLOCK: Final = LANES.bit_length() - 1
 
 @njit(nogil=True, cache=True)
 def _padded(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A table that every cell, and the one behind it, has a place in."""
-    out = np.full(max(table.size, 2) + 1, table[-1] if table.size else np.float32(0.0), np.float32)
-    out[: table.size] = table
+    """The first sector of a table, in which every cell, and the one behind it, has a place."""
+    bins = table.shape[1]
+    out = np.full(max(bins, 2) + 1, table[0, -1] if bins else np.float32(0.0), np.float32)
+    out[:bins] = table[0]
     return out
 
 
 def fill_counts(
-    place: NDArray[np.float32],
+    places: Places,
     cells: NDArray[Any],
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
@@ -56,7 +58,7 @@ def fill_counts(
 
     Words are made by a call of their own, some rows at a time: inlined, they would not be vectorised.
     """
-    ny, nx = place.shape
+    ny, nx = out.shape
     crowded = cutoff < _CROWDED
     words = np.empty((_ROWS, LANES, (nx + LANES - 1) // LANES), np.uint32)
     spare = np.empty_like(words) if crowded else words[:0]
@@ -64,18 +66,15 @@ def fill_counts(
     key, limits = np.uint64(seed), (np.float32(noise), np.float32(cutoff))
     tables = average, deviation, least, padded, mean_table()
     for y in range(0, ny, _ROWS):
-        rows = slice(y, min(y + _ROWS, ny))
         fill_rows(words, y, shot, 0, key)
         if crowded:
             fill_rows(spare, y, shot, _REDRAW, key)
-        _fill_strip(
-            place[rows], cells[rows], norm[rows], *tables, *limits, key, shot, y, words, spare, dummy, out[rows]
-        )
+        _fill_strip(places, cells, norm, *tables, *limits, key, shot, y, words, spare, dummy, out)
 
 
 @njit(nogil=True, cache=True)
 def _fill_strip(
-    place: NDArray[np.float32],
+    places: Places,
     cells: NDArray[np.uint16],
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
@@ -94,47 +93,57 @@ def _fill_strip(
     out: NDArray[np.generic],
 ) -> None:
     """Pass after pass over a row, each without a branch that depends on chance; the few odd pixels in lists."""
-    nx = place.shape[1]
+    nx = out.shape[1]
     means, bounds = np.empty(nx, np.float32), np.empty(nx, np.float32)
     counts, odd = np.empty(nx, np.int64), np.empty(nx + 1, np.int64)
-    for row in range(place.shape[0]):
-        y = y0 + row
-        _row_means(place[row], cells[row], norm[row], padded, least, means, bounds)
+    for y in range(y0, min(y0 + words.shape[0], out.shape[0])):
+        row, first = y - y0, y * nx
+        _row_means(places, first, cells, norm, average, padded, least, means, bounds)
         for k in range(_look_up(means, words[row], table, counts, odd)):
             x = odd[k]
             counts[x] = sure_count(means[x], words[row, x & _LANE, x >> _BLOCK], key, shot, y, x)
         n = _above(counts, bounds, odd)
         for k in range(n):
             x = odd[k]
-            w, p = norm[row, x], place[row, x]
-            if not stands_out(np.float32(counts[x]), w, p, average, deviation, noise, cutoff):
+            w, pixel = norm[first + x], first + x
+            if not stands_out(np.float32(counts[x]), w, places, pixel, average, deviation, noise, cutoff):
                 continue
             if spare.size:
                 word = spare[row, x & _LANE, x >> _BLOCK]
                 counts[x] = table_count(means[x], word, table, np.uint64(key + _KEY_STEP), shot, y, x)
-            if not spare.size or np.float32(counts[x]) > bounds[x]:
-                counts[x] = _again(means[x], w, p, average, deviation, noise, cutoff, key, shot, y, x, table)
+                if not stands_out(np.float32(counts[x]), w, places, pixel, average, deviation, noise, cutoff):
+                    continue
+            counts[x] = _again(means[x], w, places, pixel, average, deviation, noise, cutoff, key, shot, y, x, table)
         for x in range(nx):
-            out[row, x] = dummy if bounds[x] == np.inf else counts[x]
+            out[y, x] = dummy if bounds[x] == np.inf else counts[x]
 
 
 @njit(nogil=True, cache=True)
 def _row_means(
-    place: NDArray[np.float32],
+    places: Places,
+    first: int,
     cells: NDArray[np.uint16],
     norm: NDArray[np.float32],
-    table: NDArray[np.float32],
+    average: NDArray[np.float32],
+    padded: NDArray[np.float32],
     least: NDArray[np.float32],
     means: NDArray[np.float32],
     bounds: NDArray[np.float32],
 ) -> None:
-    """What `interpolate` gives, times the norm, from the padded table, and `thresholds` alike; 0 where masked."""
-    for x in range(place.size):
-        k = np.int64(cells[x])
+    """What `interpolate` gives of the row that begins at `first`, times the norm, and `thresholds` alike; 0 where
+    masked. The padded table is that of a single sector."""
+    last = first + means.size
+    place, cell, w = places.radial[first:last], cells[first:last], norm[first:last]
+    for x in range(means.size):
+        k = np.int64(cell[x])
         part = min(max(place[x] - np.float32(k), np.float32(0.0)), np.float32(1.0))
-        mean = (table[k] * (np.float32(1.0) - part) + table[k + 1] * part) * norm[x]
+        mean = (padded[k] * (np.float32(1.0) - part) + padded[k + 1] * part) * w[x]
         means[x] = mean if mean > 0 else np.float32(0.0)
-        bounds[x] = least[k] * norm[x] if least[k] < np.inf else np.float32(np.inf)
+        bounds[x] = least[k] * w[x] if least[k] < np.inf else np.float32(np.inf)
+    if average.shape[0] > 1:
+        for x in range(means.size):
+            if bounds[x] < np.inf:
+                means[x] = max(interpolate(average, places, first + x) * w[x], np.float32(0.0))
 
 
 @njit(nogil=True, cache=True)
@@ -167,7 +176,8 @@ def _above(counts: NDArray[np.int64], bounds: NDArray[np.float32], odd: NDArray[
 def _again(
     mean: np.float32,
     norm: np.float32,
-    place: np.float32,
+    places: Places,
+    pixel: int,
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     noise: np.float32,
@@ -183,16 +193,16 @@ def _again(
     for attempt in range(REDRAWS):
         word = words_of(x >> _BLOCK, y, shot, _REDRAW + attempt, key)[x & _LANE]
         count = table_count(float(mean), word, table, np.uint64(key + np.uint64(attempt + 2) * _KEY_STEP), shot, y, x)
-        if not stands_out(np.float32(count), norm, place, average, deviation, noise, cutoff):
+        if not stands_out(np.float32(count), norm, places, pixel, average, deviation, noise, cutoff):
             return count
-    while count > 0 and stands_out(np.float32(count), norm, place, average, deviation, noise, cutoff):
+    while count > 0 and stands_out(np.float32(count), norm, places, pixel, average, deviation, noise, cutoff):
         count -= 1
     return count
 
 
 @njit(nogil=True, cache=True)
 def fill_mean(
-    place: NDArray[np.float32],
+    places: Places,
     cells: NDArray[np.uint16],
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
@@ -202,19 +212,20 @@ def fill_mean(
 ) -> None:
     """Fill (y, x) with the background, not below 0, rounded half up if asked; `dummy` where masked."""
     padded, least = _padded(average), thresholds(average, average, 0.0, 0.0)
-    means, bounds = np.empty(place.shape[1], np.float32), np.empty(place.shape[1], np.float32)
-    for y in range(place.shape[0]):
-        _row_means(place[y], cells[y], norm[y], padded, least, means, bounds)
+    ny, nx = out.shape
+    means, bounds = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    for y in range(ny):
+        _row_means(places, y * nx, cells, norm, average, padded, least, means, bounds)
         if rounded:
-            for x in range(means.size):
+            for x in range(nx):
                 means[x] = np.floor(means[x] + np.float32(0.5))
-        for x in range(means.size):
+        for x in range(nx):
             out[y, x] = dummy if bounds[x] == np.inf else means[x]
 
 
 @njit(nogil=True, cache=True)
 def fill_clamped(
-    place: NDArray[np.float32],
+    places: Places,
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
@@ -228,15 +239,15 @@ def fill_clamped(
 
     Pixels of the outer half of the first bin become `dummy`, as they do there.
     """
-    ny, nx = place.shape
+    ny, nx = out.shape
     row = np.empty((1, nx))
     for y in range(ny):
         fill_normal(key, shot, y, 0, row)
         for x in range(nx):
-            p = place[y, x]
-            if not 0.0 <= p < average.size:
+            pixel = y * nx + x
+            if not 0.0 <= places.radial[pixel] < average.shape[1]:
                 out[y, x] = dummy
                 continue
-            level, std = interpolate(average, p), interpolate(deviation, p)
-            value = max(level + std * row[0, x], 0.0) * norm[y, x]
+            level, std = interpolate(average, places, pixel), interpolate(deviation, places, pixel)
+            value = max(level + std * row[0, x], 0.0) * norm[pixel]
             out[y, x] = math.floor(value + 0.5) if rounded else value

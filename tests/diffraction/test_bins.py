@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mrczdask as md
-from mrczdask.diffraction.bins import places, radial_bins
+from mrczdask.diffraction.bins import radial_bins
 from mrczdask.io.geometry import SCALES
 
 SHAPE = (200, 230)
@@ -75,11 +75,6 @@ def test_bins_hold_every_pixel_once_and_in_order() -> None:
     np.testing.assert_array_equal(slots[pixels], np.arange(good.sum()))
     assert (slots[mask.reshape(-1)] == good.sum()).all()
     np.testing.assert_array_equal(np.isnan(bins.pixel_radius), mask)
-    place = places(bins.pixel_radius, bins.centres, (5, 60))
-    np.testing.assert_array_equal(np.isnan(place), mask | (radius < 5) | (radius >= 60))
-    np.testing.assert_allclose(
-        place[~np.isnan(place)], ((radius - bins.centres[0]) / bins.step)[~np.isnan(place)], 1e-5
-    )
     np.testing.assert_array_equal(bins.order.dark, np.arange(radius.size, dtype=np.float32)[pixels])
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.special import erf
 
 from mrczdask.kernels import peaks as kernel
+from mrczdask.kernels.picking import Places
 
 CUTOFF, NOISE, BINS = 3.0, 0.7, 30
 
@@ -24,7 +25,8 @@ def detector(place: NDArray[Any], **maps: Any) -> kernel.Detector:
         "dummy": np.nan,
         "delta": 0.0,
     }
-    return kernel.Detector(place.shape[1], place.astype(np.float32).ravel(), **(whole | maps))
+    places = Places(place.astype(np.float32).ravel(), np.empty(0, np.float32))
+    return kernel.Detector(place.shape[1], places, **(whole | maps))
 
 
 def rule(**changes: Any) -> kernel.Rule:
@@ -35,8 +37,7 @@ def rule(**changes: Any) -> kernel.Rule:
 def found_in(
     frame: NDArray[Any], where: kernel.Detector, how: kernel.Rule, average: Any = 3.0, deviation: Any = 1.7
 ) -> NDArray[Any]:
-    tables = (np.broadcast_to(np.float32(table), BINS).copy() for table in (average, deviation))
-    average, deviation = tables
+    average, deviation = (np.broadcast_to(np.float32(table), (1, BINS)).copy() for table in (average, deviation))
     bright, above = np.empty(frame.size + 1, np.uint32), np.empty(frame.size + 1, np.float32)
     segments = kernel.segments_of(where, BINS)
     n = kernel.find_bright(frame.ravel(), where, segments, how, average, deviation, bright, above)
@@ -50,7 +51,7 @@ def by_filters(
 ) -> dict[str, NDArray[Any]]:
     """The published rule with whole-image filters, in float64."""
     shape, side = frame.shape, 2 * how.half + 1
-    place = where.place.reshape(shape).astype(float)
+    place = where.places.radial.reshape(shape).astype(float)
     bad = np.isnan(place) | (frame == where.dummy)
     std = np.interp(place, np.arange(BINS), deviation)
     u = np.hypot(std, how.noise)

@@ -7,16 +7,30 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.interpolate import RegularGridInterpolator
 
-from mrczdask.kernels.picking import cells_of, interpolate, pick_pixels, thresholds
+from mrczdask.kernels.picking import Places, cells_of, interpolate, pick_pixels, thresholds
 
 NONE = np.empty(0, np.float32)
 
 
-def pick(frame: NDArray[Any], place: NDArray[Any], norm: NDArray[Any], dark: NDArray[Any], *rest: Any) -> NDArray[Any]:
+def pick(
+    frame: NDArray[Any],
+    place: NDArray[Any] | Places,
+    norm: NDArray[Any],
+    dark: NDArray[Any],
+    dummy: float,
+    delta: float,
+    average: NDArray[Any],
+    deviation: NDArray[Any],
+    *limits: float,
+) -> NDArray[Any]:
     index = np.empty(frame.size + 1, np.uint32)
-    cells = cells_of(place, len(rest[2]))
-    return index[: pick_pixels(frame, place, cells, norm, dark, *rest, index)].astype(int)
+    places = place if isinstance(place, Places) else Places(place, NONE)
+    average, deviation = np.atleast_2d(average), np.atleast_2d(deviation)
+    cells = cells_of(places.radial, average.shape[1])
+    n = pick_pixels(frame, places, cells, norm, dark, dummy, delta, average, deviation, *limits, index)
+    return index[:n].astype(int)
 
 
 @pytest.mark.parametrize("bins", [1, 2, 37])
@@ -61,10 +75,35 @@ def test_cells_bound_the_interpolation() -> None:
     rng = np.random.default_rng(0)
     average, deviation = rng.normal(5, 3, 50).astype(np.float32), rng.uniform(0, 2, 50).astype(np.float32)
     place = rng.uniform(-1, 50, 5000).astype(np.float32)
-    least = thresholds(average, deviation, 0.7, 1.5)[cells_of(place, 50)]
-    for p, bound in zip(place, least, strict=True):
-        std = interpolate(deviation, p)
-        assert interpolate(average, p) + max(0.7, 1.5 * np.hypot(std, 0.7)) >= bound
+    places, tables = Places(place, NONE), (average[None], deviation[None])
+    least = thresholds(*tables, 0.7, 1.5)[cells_of(place, 50)]
+    for pixel, bound in enumerate(least):
+        level, std = (interpolate(table, places, pixel) for table in tables)
+        assert level + max(0.7, 1.5 * np.hypot(std, 0.7)) >= bound
+
+
+@pytest.mark.parametrize("sectors", [2, 7])
+def test_sectors_are_interpolated_around_the_beam(sectors: int) -> None:
+    """Against SciPy on a grid that is continued over the turn on both sides."""
+    rng = np.random.default_rng(sectors)
+    bins, n = 11, 4000
+    average, deviation = (rng.uniform(low, 9, (sectors, bins)).astype(np.float32) for low in (-1, 0))
+    places = Places(*(rng.uniform(0, top, n).astype(np.float32) for top in (bins - 1, sectors)))
+    around = [np.arange(-1, sectors + 1), np.arange(bins)]
+    at = np.stack([places.azimuthal, places.radial], axis=1)
+    level, std = (
+        RegularGridInterpolator(around, table[np.arange(-1, sectors + 1) % sectors])(at)
+        for table in (average, deviation)
+    )
+    ours = [interpolate(average, places, pixel) for pixel in range(n)]
+    np.testing.assert_allclose(ours, level, atol=2e-5)
+    least = level + np.maximum(0.7, 1.5 * np.hypot(std, 0.7))
+    frame = (least + rng.normal(0, 0.5, n)).astype(np.float32)
+    chosen = np.isin(
+        np.arange(n), pick(frame, places, np.ones(n, np.float32), NONE, np.nan, 0.0, average, deviation, 0.7, 1.5)
+    )
+    certain = np.abs(frame - least) > 1e-4
+    np.testing.assert_array_equal(chosen[certain], (frame > least)[certain])
 
 
 def test_large_dummies_and_empty_frames() -> None:

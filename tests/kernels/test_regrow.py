@@ -9,11 +9,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from mrczdask.kernels.picking import cells_of
+from mrczdask.kernels.picking import Places, cells_of
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 
 DUMMY = 200.0
 SMALLEST_P = 1e-4
+ONE_SECTOR = np.empty(0, np.float32)
+
+
+def fill(function: Any, place: NDArray[Any], norm: NDArray[Any], tables: list[NDArray[Any]], *rest: Any) -> None:
+    """Call a filler with the maps of an image and tables of one sector."""
+    places = Places(place.ravel(), ONE_SECTOR)
+    cells = [] if function is fill_clamped else [cells_of(places.radial, tables[0].size)]
+    function(places, *cells, norm.ravel(), *(table[None] for table in tables), *rest)
 
 
 def flat(mean: float, std: float, noise: float, cutoff: float, norm: float = 1.0, **keys: int) -> NDArray[Any]:
@@ -22,7 +30,7 @@ def flat(mean: float, std: float, noise: float, cutoff: float, norm: float = 1.0
     out = np.empty(place.shape, np.int32)
     norms = np.full(place.shape, norm, np.float32)
     key = {"seed": 3, "shot": 5} | keys
-    fill_counts(place, cells_of(place, 4), norms, table, spread, noise, cutoff, *key.values(), DUMMY, out)
+    fill(fill_counts, place, norms, [table, spread], noise, cutoff, *key.values(), DUMMY, out)
     return out
 
 
@@ -59,19 +67,8 @@ def test_a_threshold_below_every_count_leaves_zeros() -> None:
     assert flat(30.0, 0.0, 0.0, 0.0, norm=1.0).max() == 30
     place = np.zeros((40, 50), np.float32)
     out = np.empty(place.shape, np.uint8)
-    fill_counts(
-        place,
-        cells_of(place, 2),
-        np.full(place.shape, 1.0, np.float32),
-        np.full(2, -5.0, np.float32),
-        np.zeros(2, np.float32),
-        0.0,
-        0.0,
-        1,
-        0,
-        DUMMY,
-        out,
-    )
+    tables = [np.full(2, -5.0, np.float32), np.zeros(2, np.float32)]
+    fill(fill_counts, place, np.full(place.shape, 1.0, np.float32), tables, 0.0, 0.0, 1, 0, DUMMY, out)
     assert not out.any()
 
 
@@ -79,10 +76,9 @@ def test_means_and_dummies() -> None:
     average = np.array([1.0, 3.0, 2.4, -4.0], np.float32)
     place = np.array([[-0.4, 0.25, 1.5, np.nan], [2.0, 3.0, 3.4, np.nan]], np.float32)
     norm = np.full(place.shape, 2, np.float32)
-    cells = cells_of(place, 4)
     out, rounded = np.empty(place.shape, np.float32), np.empty(place.shape, np.uint16)
-    fill_mean(place, cells, norm, average, DUMMY, False, out)
-    fill_mean(place, cells, norm, average, DUMMY, True, rounded)
+    fill(fill_mean, place, norm, [average], DUMMY, False, out)
+    fill(fill_mean, place, norm, [average], DUMMY, True, rounded)
     np.testing.assert_allclose(out, [[2, 3, 5.4, DUMMY], [4.8, 0, 0, DUMMY]], rtol=1e-6)
     assert rounded.tolist() == [[2, 3, 5, 200], [5, 0, 0, 200]]
 
@@ -93,8 +89,8 @@ def test_the_rule_of_fabio() -> None:
     place[0], place[1], place[2] = -0.1, 4.0, np.nan
     out = np.empty(place.shape, np.float32)
     mean, std = np.float32(0.31), np.float32(1.0)
-    tables = np.full(4, mean, np.float32), np.full(4, std, np.float32)
-    fill_clamped(place, np.full_like(place, 2), *tables, np.uint64(1), 0, DUMMY, False, out)
+    tables = [np.full(4, mean, np.float32), np.full(4, std, np.float32)]
+    fill(fill_clamped, place, np.full_like(place, 2), tables, np.uint64(1), 0, DUMMY, False, out)
     assert (out[:3] == DUMMY).all()
     z = mean / std
     assert out[3:].mean() / 2 == pytest.approx(mean * stats.norm.cdf(z) + std * stats.norm.pdf(z), rel=0.01)
@@ -104,5 +100,5 @@ def test_the_rule_of_fabio() -> None:
 def test_empty_frames(shape: tuple[int, int]) -> None:
     place, out = np.empty(shape, np.float32), np.empty(shape, np.int32)
     table = np.ones(3, np.float32)
-    fill_counts(place, cells_of(place, 3), place, table, table, 1.0, 1.0, 0, 0, DUMMY, out)
-    fill_mean(place, cells_of(place, 3), place, table, DUMMY, True, np.empty(shape, np.float32))
+    fill(fill_counts, place, place, [table, table], 1.0, 1.0, 0, 0, DUMMY, out)
+    fill(fill_mean, place, place, [table], DUMMY, True, np.empty(shape, np.float32))
