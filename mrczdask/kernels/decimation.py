@@ -37,7 +37,7 @@ def counts_of(values: NDArray[Any], gain: NDArray[np.float32], scale: float, for
 def whole_counts(
     values: NDArray[Any], gain: NDArray[np.float32], scale: float, formula: str, dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Counts of a block (frame, y, x); where the pixel is a whole number of them, and where to the last bit.
+    """Counts of floats (..., y, x); where the pixel is a whole number of them, and where to the last bit.
 
     What is none of the numbers of `dtype` becomes 0.
     """

@@ -139,9 +139,7 @@ def blockwise(
     for parameter in parameters:
         args += [None, None] if parameter is None else list(parameter)
     meta = np.empty((0,) * images.ndim, dtype)
-    return da.blockwise(
-        function, images.dims, *args, dtype=dtype, meta=meta, concatenate=True, align_arrays=True, **constants
-    )
+    return da.blockwise(function, images.dims, *args, dtype=dtype, meta=meta, align_arrays=True, **constants)
 
 
 def as_session(block: NDArray[Any], dims: tuple[Hashable, ...]) -> NDArray[Any]:

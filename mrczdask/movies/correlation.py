@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.kernels.correlation import add_standardised
-from mrczdask.movies.arrays import whole_images
+from mrczdask.movies.arrays import one_chunk, whole_images
 from mrczdask.movies.gain import MASK
 from mrczdask.provenance import record
 
@@ -80,17 +80,16 @@ def _correlation(images: xr.DataArray) -> xr.DataArray:
     n = images.sizes[schema.FRAME]
     pixels = images.sizes[schema.Y] * images.sizes[schema.X]
     lead = images.dims[:-3]
-    good = None if MASK not in images.coords else ~images.coords[MASK].variable
+    good = None if MASK not in images.coords else ~images.coords[MASK].variable.transpose(..., schema.Y, schema.X)
     parts = da.blockwise(
         _standard_sum,
         (*lead, schema.FRAME, schema.Y, schema.X),
         images.data,
         images.dims,
-        *([None, None] if good is None else [good.data, good.dims]),
+        *([None, None] if good is None else [one_chunk(good.data), good.dims]),
         adjust_chunks={schema.FRAME: 1},
         dtype=np.float64,
         meta=np.empty((0,) * images.ndim),
-        concatenate=True,
     )
     total = parts.sum(axis=-3, split_every=4)
     square = da.nanmean(total * total, axis=(-2, -1)) if good is not None else (total * total).mean(axis=(-2, -1))

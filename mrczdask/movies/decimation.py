@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.kernels.decimation import FORMULAS, counts_of, find_scale, normalised, whole_counts
 from mrczdask.kernels.normalise import usable_gain
 from mrczdask.kernels.orientation import ORIENTATIONS, oriented
@@ -158,7 +159,6 @@ def _dataset(
         new_axes={"kind": 2},
         dtype=np.int64,
         meta=np.empty((0,) * (len(lead) + 1), np.int64),
-        concatenate=True,
     )
     out = images.copy(data=counts).assign_coords({MASK: ((schema.Y, schema.X), bad)} if bad.any() else {})
     out.attrs = record({**images.attrs, **attrs}, "recover_integers", attrs)
@@ -169,16 +169,22 @@ def _dataset(
 def _counts(
     block: NDArray[Any], gain: NDArray[np.float32], bad: NDArray[np.bool_], *, scale: float, formula: str, dtype: Any
 ) -> NDArray[Any]:
-    counts, _, _ = whole_counts(block, gain, scale, formula, np.dtype(dtype))
+    counts = np.empty(block.shape, dtype)
+    for k in np.ndindex(block.shape[:-2]):  # what is made on the way is many times as large
+        counts[k] = whole_counts(block[k], gain, scale, formula, counts.dtype)[0]
     counts[..., bad] = 0
     return counts
 
 
+@whole_blocks
 def _faults(
     block: NDArray[Any], gain: NDArray[np.float32], bad: NDArray[np.bool_], *, scale: float, formula: str, dtype: Any
 ) -> NDArray[np.int64]:
-    _, whole, exact = whole_counts(block, gain, scale, formula, np.dtype(dtype))
-    return np.stack([((~whole) & ~bad).sum(axis=(-2, -1)), (whole & ~exact & ~bad).sum(axis=(-2, -1))], axis=-1)
+    faults = np.empty((*block.shape[:-2], 2), np.int64)
+    for k in np.ndindex(block.shape[:-2]):
+        _, whole, exact = whole_counts(block[k], gain, scale, formula, np.dtype(dtype))
+        faults[k] = ((~whole) & ~bad).sum(), (whole & ~exact & ~bad).sum()
+    return faults
 
 
 def restore_floats(counts: xr.DataArray, gain: xr.DataArray | NDArray[Any]) -> xr.DataArray:

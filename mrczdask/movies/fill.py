@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.kernels import fill
 from mrczdask.movies.arrays import (
     Movie,
@@ -178,7 +179,7 @@ def _plans(
     if weight is not None and schema.MOVIE in weight.dims:
         dims = (schema.MOVIE,)
     meta = np.empty((0,) * len(dims), object)
-    plans = da.blockwise(_make_plans, dims, *args, dtype=object, meta=meta, concatenate=True, listed=listed)
+    plans = da.blockwise(_make_plans, dims, *args, dtype=object, meta=meta, listed=listed)
     return plans, dims
 
 
@@ -189,6 +190,7 @@ class _Plans:
         self.plans = plans
 
 
+@whole_blocks
 def _make_plans(bad: NDArray[np.bool_], weight: NDArray[np.float32] | None, *, listed: bool) -> Any:
     masks = bad.reshape(-1, *bad.shape[-2:])
     weights = [None] if weight is None else list(weight.reshape(-1, *weight.shape[-2:]))

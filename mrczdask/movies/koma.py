@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask import provenance, schema
 from mrczdask.errors import MrczdaskWarning
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.arrays import (
@@ -21,6 +22,7 @@ from mrczdask.movies.arrays import (
     check_size,
     movie_names,
     on_images,
+    one_chunk,
     pick_movies,
     warn_if_unstored,
     warned,
@@ -184,7 +186,7 @@ def _subtracted(movies: xr.DataArray, sums: xr.DataArray, radius: int, method: s
     accepted = accepted_movies(exclude, stack)
     windows = knock_out_windows(2 * radius, accepted)
     reference = neighbour_sums(data, windows, accepted, mean=True)
-    bad = None if MASK not in stack.coords else stack.coords[MASK].variable
+    bad = _bad(stack)
     spreads = _spreads(data, bad, windows, accepted, measure=method == "wiener")
     parts = xr.Dataset(
         {"reference": (stack.dims, reference), "spread": ((schema.MOVIE, "kind"), spreads)},
@@ -203,6 +205,14 @@ def _subtracted(movies: xr.DataArray, sums: xr.DataArray, radius: int, method: s
         n_frames=int(np.atleast_1d(stack[schema.N_FRAMES].values)[0]),
         plain=method == "plain",
     )
+
+
+def _bad(sums: xr.DataArray) -> xr.Variable | None:
+    """The mask of the sums: in pieces it would cut the images, whose means and variances are those of whole ones."""
+    if MASK not in sums.coords:
+        return None
+    mask = sums.coords[MASK].variable.transpose(..., schema.Y, schema.X)
+    return xr.Variable(mask.dims, one_chunk(mask.data))
 
 
 def _of_movies(parts: xr.Dataset, movies: xr.DataArray) -> xr.Dataset:
@@ -228,15 +238,14 @@ def _spreads(
         return da.from_array(sizes, chunks=(1, 2))
     dims = (schema.MOVIE, schema.Y, schema.X)
     mask = (None, None) if bad is None else (bad.data, bad.dims)
-    own = da.blockwise(
-        _variance, (schema.MOVIE,), sums, dims, *mask, dtype=float, meta=np.empty(0), concatenate=True
-    ).rechunk(-1)
+    own = da.blockwise(_variance, (schema.MOVIE,), sums, dims, *mask, dtype=float, meta=np.empty(0)).rechunk(-1)
     means = own.map_blocks(
         _window_means, windows, accepted, new_axis=1, chunks=((len(windows),), (2,)), dtype=float, meta=np.empty((0, 0))
     )
     return means.rechunk((1, 2))
 
 
+@whole_blocks
 def _variance(block: NDArray[Any], bad: NDArray[np.bool_] | None) -> NDArray[np.float64]:
     return np.array([moments(image, None if bad is None else bad.reshape(image.shape)).variance for image in block])
 
@@ -247,6 +256,7 @@ def _window_means(values: NDArray[np.float64], windows: list[Window], accepted: 
     return np.array([[t / max(w.size, 1), w.size] for t, w in zip(total, windows, strict=True)])
 
 
+@whole_blocks
 def _correct(
     block: NDArray[Any],
     reference: NDArray[Any],

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.execution.blocks import whole_blocks
 from mrczdask.movies.arrays import movie_names
 
 SCALES: Final = (4, 32)
@@ -70,7 +71,6 @@ def find_high_contrast(sums: xr.DataArray) -> xr.Dataset:
         per_electron=float(stack.attrs.get(schema.COUNTS_PER_ELECTRON, 1.0)),
         dtype=float,
         meta=np.empty((0, 0)),
-        concatenate=True,
     )
     contrasts = np.asarray(per_movie)
     high, limit = stands_out(contrasts)
@@ -105,6 +105,7 @@ def _stack(sums: xr.DataArray, verb: str) -> xr.DataArray:
         return stack.copy(data=data.rechunk((1, -1, -1)))
 
 
+@whole_blocks
 def _contrasts(block: NDArray[Any], *, per_electron: float) -> NDArray[np.float64]:
     return np.array([[contrast(image / per_electron, box) for box in SCALES] for image in block]).reshape(
         -1, len(SCALES)

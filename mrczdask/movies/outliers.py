@@ -170,7 +170,6 @@ def _found(images: xr.DataArray, mask: Any, options: dict[str, Any]) -> xr.Datas
         *args,
         dtype=object,
         meta=np.empty((0, 0, 0), object),
-        concatenate=True,
         per_electron=float(stack.attrs.get(schema.COUNTS_PER_ELECTRON, 1.0)),
         **{name: value for name, value in options.items() if name != "window"},
     )

@@ -95,6 +95,10 @@ def test_lazy_and_the_same_for_any_chunks() -> None:
     assert isinstance(found.images.data, da.Array)
     assert isinstance(found.n_inexact.data, da.Array)
     np.testing.assert_array_equal(found.images, RAW)
+    odd = floats()
+    odd.values[2, 5, 6] += 0.3
+    for chunks in ({"frame": 4}, {"frame": 3, "y": 50, "x": 37}):
+        assert md.recover_integers(odd.chunk(chunks), GAIN).n_not_integer.values.tolist() == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(

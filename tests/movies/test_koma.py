@@ -134,6 +134,11 @@ def test_masked_pixels_do_not_count_for_the_level() -> None:
     with_mask = md.koma(SMALL, sums=spoiled.assign_coords(mask=(("y", "x"), mask)), **args).images.where(~mask)
     clean = md.koma(SMALL, sums=SMALL_SUMS, **args).images.where(~mask)
     np.testing.assert_allclose(with_mask, clean, atol=0.01)
+    pieces = xr.DataArray(da.from_array(np.stack([mask] * 7), (2, 10, 7)), dims=("movie", "y", "x"))
+    for kind in (pieces, pieces[0]):
+        corrected = md.koma(SMALL, sums=spoiled.assign_coords(mask=kind), radius=2).images
+        expected = md.koma(SMALL, sums=spoiled.assign_coords(mask=(("y", "x"), mask)), radius=2).images
+        np.testing.assert_array_equal(corrected, expected)
 
 
 @pytest.mark.usefixtures("no_compute")
@@ -166,6 +171,11 @@ class TestCarbon:
         alone = md.koma(self.SESSION.sel(movie=names), sums=self.TOTAL.sel(movie=names), radius=2, method="plain")
         np.testing.assert_array_equal(kept.images.sel(movie=names), alone.images)
         assert "movie_0011" in kept.images.attrs["provenance"]
+
+    def test_chunks_change_nothing(self) -> None:
+        for chunks in ((3, 192, 192), (16, 100, 70)):
+            pieces = self.TOTAL.copy(data=da.from_array(self.TOTAL.values, chunks))
+            xr.testing.assert_identical(md.find_high_contrast(pieces), md.find_high_contrast(self.TOTAL))
 
     def test_vacuum_has_none(self) -> None:
         assert md.find_high_contrast(SUMS["static"]).attrs["names"] == []
