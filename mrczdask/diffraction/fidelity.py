@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mrczdask.diffraction.shots import as_shots
+from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.shells import Shells, shells_of
+from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
@@ -32,7 +34,7 @@ def compare_background(
     sparse : Ragged
         What `sparsify` or `open_sparse` gave: its stored pixels, equal in both, are left out.
     shells : int
-        Shells of equal width in the unit of the radius.
+        Shells of equal width in the unit of the radius, about the beam of each shot.
     progress : bool or callable, optional
         Show a bar, or call progress(done, total, label) as chunks are done.
 
@@ -63,15 +65,14 @@ def compare_background(
     if shells < 1:
         raise ValueError(f"shells={shells}: give at least one")
     one, other = as_shots(frames), as_shots(dense)
-    radius = sparse.header["pixel_radius"].values
-    if one.shape != other.shape or one.shape != (len(sparse), *radius.shape):
+    shape = (len(sparse), *sparse.header["pixel_radius"].shape)
+    if one.shape != other.shape or one.shape != shape:
         raise MrczdaskError(
-            f"the original is {one.shape}, the densified frames {other.shape}, the sparse ones "
-            f"{(len(sparse), *radius.shape)} (shot, y, x): they must agree"
+            f"the original is {one.shape}, the densified frames {other.shape}, the sparse ones {shape} (shot, y, x): "
+            "they must agree"
         )
-    edges = np.linspace(np.nanmin(radius), np.nanmax(radius), shells + 1)
-    shell = np.where(np.isnan(radius), shells, np.clip(np.searchsorted(edges, radius, side="right") - 1, 0, shells - 1))
-    totals, most = _moments((one, other), sparse, shell.reshape(-1).astype(np.int64), shells, progress)
+    rings = shells_of(sparse.header, shells)
+    totals, most = _moments((one, other), sparse, rings, progress)
     n = totals["n"]
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.stack([totals["original"] / n, totals["densified"] / n])
@@ -84,24 +85,27 @@ def compare_background(
     }
     coords = {
         "source": ["original", "densified"],
-        "radius_low": ("shell", edges[:-1]),
-        "radius_high": ("shell", edges[1:]),
+        "radius_low": ("shell", rings.edges[:-1]),
+        "radius_high": ("shell", rings.edges[1:]),
     }
     return xr.Dataset(values, coords, {"n_shots": len(sparse)})
 
 
 def _moments(
-    both: tuple[xr.DataArray, xr.DataArray], sparse: Ragged, shell: NDArray[np.int64], shells: int, progress: Progress
+    both: tuple[xr.DataArray, xr.DataArray], sparse: Ragged, shells: Shells, progress: Progress
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Sums by name and maxima (source, shell) over all shots, a chunk of them at a time."""
     chunks = {0: sparse.chunks, 1: -1, 2: -1}
     images = [each.data.rechunk(chunks).to_delayed().ravel() for each in both]
     blocks = sparse.block_layer.to_delayed().ravel()
+    rows, _ = center_rows(sparse.header, sparse.chunks)
+    centers = [None] * len(blocks) if rows is None else rows.to_delayed().ravel()
+    sent = on_workers(shells)
     judge = dask.delayed(_judge, pure=False)
-    parts = zip(*images, blocks, strict=True)
-    tasks = [(k, judge(*part, shell, shells)) for k, part in enumerate(parts)]
-    totals = dict.fromkeys(_SUMS, np.zeros(shells))
-    most = np.full((2, shells), -np.inf)
+    parts = zip(*images, blocks, centers, strict=True)
+    tasks = [(k, judge(*part, sent)) for k, part in enumerate(parts)]
+    totals = dict.fromkeys(_SUMS, np.zeros(len(shells)))
+    most = np.full((2, len(shells)), -np.inf)
     with track(progress, len(tasks), "background") as advance:
         for _, (sums, largest) in run_regions(tasks, on_done=advance):
             totals = {name: totals[name] + sums[name] for name in _SUMS}
@@ -110,19 +114,25 @@ def _moments(
 
 
 def _judge(
-    original: NDArray[Any], densified: NDArray[Any], block: Block, shell: NDArray[np.int64], shells: int
+    original: NDArray[Any],
+    densified: NDArray[Any],
+    block: Block,
+    centers: NDArray[np.float64] | None,
+    shells: Shells,
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
-    sums = dict.fromkeys(_SUMS, np.zeros(shells))
-    most = np.full((2, shells), -np.inf)
+    n = len(shells)
+    sums = dict.fromkeys(_SUMS, np.zeros(n))
+    most = np.full((2, n), -np.inf)
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
-        free = shell < shells
+        shell = shells.at(None if centers is None else centers[k]).reshape(-1)
+        free = shell >= 0
         free[block.columns["index"][pointer[k] : pointer[k + 1]]] = False
         where = shell[free]
-        sums["n"] = sums["n"] + np.bincount(where, minlength=shells)
+        sums["n"] = sums["n"] + np.bincount(where, minlength=n)
         for place, (name, images) in enumerate((("original", original), ("densified", densified))):
             pixels = images[k].reshape(-1)[free].astype(np.float64)
-            sums[name] = sums[name] + np.bincount(where, pixels, shells)
-            sums[f"{name}_squares"] = sums[f"{name}_squares"] + np.bincount(where, pixels**2, shells)
+            sums[name] = sums[name] + np.bincount(where, pixels, n)
+            sums[f"{name}_squares"] = sums[f"{name}_squares"] + np.bincount(where, pixels**2, n)
             np.maximum.at(most[place], where, pixels)
     return sums, most
