@@ -14,12 +14,12 @@ from scipy import ndimage, stats
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import bin_rows, both, filled
+from mrczdask.diffraction.maps import bin_rows, both
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import Picking, picking_of
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
-from mrczdask.kernels.picking import interpolate_image
+from mrczdask.kernels.places import filled, interpolate_image, levels
 from mrczdask.provenance import record
 
 HOT: Final = 1
@@ -149,7 +149,7 @@ def _watch_chunk(
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         picking = how.picking.at(None if centers is None else centers[k])
-        level = interpolate_image(filled(average[k]), picking.places)
+        level = interpolate_image(levels(average[k]), picking.places)
         std = interpolate_image(filled(deviation[k]), picking.places)
         add_evidence(frame, level, std, picking, how.cutoff, total[0])
     return total.reshape(1, 4, ny, nx)

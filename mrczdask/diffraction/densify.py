@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import NEEDED, PixelMaps, filled, pixel_maps
+from mrczdask.diffraction.maps import NEEDED, PixelMaps, pixel_maps
 from mrczdask.diffraction.shots import on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged, split
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.kernels.picking import Places, cells_of
+from mrczdask.kernels.places import Places, cells_of, filled, levels
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 from mrczdask.provenance import record
 
@@ -160,8 +160,7 @@ def _fill_chunk(
     out = np.empty((block.counts.size, *how.maps.radius.shape), how.dtype)
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
-        seen = np.isfinite(average[k]).any()
-        level, spread = (filled(rows[k] if seen else np.zeros_like(rows[k])) for rows in (average, deviation))
+        level, spread = levels(average[k]), filled(deviation[k])
         _fill(level, spread, int(shots[k]), how.at(None if centers is None else centers[k]), out[k])
         rows = slice(pointer[k], pointer[k + 1])
         out[k].reshape(-1)[block.columns["index"][rows]] = block.columns["intensity"][rows]

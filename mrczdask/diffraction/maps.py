@@ -1,4 +1,4 @@
-"""Where the pixels of each frame stand among the bins of its background, and those bins as kernels take them."""
+"""Where the pixels of each frame stand among the bins of its background; those bins as tasks take them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask.diffraction.beams import MovingBeam, moving_beam
 from mrczdask.io.sparse_table import AZIMUTH, SECTOR
-from mrczdask.kernels.picking import Places
+from mrczdask.kernels.places import Places
 
 RADIUS: Final = "radius"
 NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
@@ -71,24 +71,6 @@ def pixel_maps(table: xr.Dataset) -> PixelMaps:
     )
 
 
-def filled(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bins (radius) or (sector, radius) as (sector, radius); empty ones take what lies between their neighbours, those
-    around the beam first."""
-    rows = np.ascontiguousarray(np.atleast_2d(table))
-    empty = ~np.isfinite(rows)
-    if not empty.any():
-        return rows
-    rows = rows.copy()
-    for ring in np.flatnonzero(empty.any(axis=0) & ~empty.all(axis=0)):
-        seen = np.flatnonzero(~empty[:, ring])
-        rows[:, ring] = np.interp(np.arange(len(rows)), seen, rows[seen, ring], period=len(rows))
-    rings = np.flatnonzero(~empty.all(axis=0))
-    if rings.size < rows.shape[1]:
-        for row in rows:
-            row[:] = np.interp(np.arange(row.size), rings, row[rings])
-    return rows
-
-
 def fields_of(table: da.Array) -> dict[str, da.Array]:
     """The fields of an array of `BINS`; each remembers the array, so that a task that needs two takes it whole."""
     found = {name: table[name] for name in BINS.names or ()}
@@ -104,8 +86,8 @@ def bin_rows(background: xr.Dataset, images: xr.DataArray) -> list[Any]:
     """
     average, deviation = (background[name].data for name in NEEDED[:2])
     dims = "sar" if average.ndim > 2 else "sr"
-    source = getattr(average, _SOURCE, None)
-    if source is not None and source is getattr(deviation, _SOURCE, None) and source.chunks[0] == images.chunks[0]:
+    source, other = (getattr(table, _SOURCE, None) for table in (average, deviation))
+    if source is not None and other is source and source.chunks[0] == images.data.chunks[0]:
         return [source, dims, None, None]
     return [part for table in (average, deviation) for part in (like_frames(table, images), dims)]
 
@@ -113,7 +95,7 @@ def bin_rows(background: xr.Dataset, images: xr.DataArray) -> list[Any]:
 def like_frames(table: Any, images: xr.DataArray) -> da.Array:
     """(shot, ...) in the chunks of the frames."""
     values = table if isinstance(table, da.Array) else da.from_array(table, chunks=-1)
-    return values.rechunk({0: images.chunks[0], **dict.fromkeys(range(1, values.ndim), -1)})
+    return values.rechunk({0: images.data.chunks[0], **dict.fromkeys(range(1, values.ndim), -1)})
 
 
 def both(average: NDArray[Any], deviation: NDArray[np.float32] | None) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, bin_rows, both, filled, pixel_maps
+from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, bin_rows, both, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import background_of
 from mrczdask.errors import MrczdaskError
@@ -22,6 +22,7 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.kernels import peaks as kernel
+from mrczdask.kernels.places import filled, levels
 from mrczdask.provenance import record
 
 Gaps = Literal["fill", "ignore", "void"]
@@ -319,7 +320,7 @@ def _search_chunk(
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         how = search.at(None if centers is None else centers[k])
-        tables = filled(average[k]), filled(deviation[k])
+        tables = levels(average[k]), filled(deviation[k])
         n = kernel.find_bright(frame, how.detector, how.segments, how.rule, *tables, bright, above)
         peaks = np.empty(n, kernel.PEAK)
         counts[k] = kernel.measure_peaks(frame, how.detector, how.rule, *tables, bright[:n], above[:n], peaks)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, bin_rows, both, filled, pixel_maps
+from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, bin_rows, both, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
@@ -21,7 +21,8 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.kernels.picking import Places, cells_of, pick_pixels
+from mrczdask.kernels.picking import pick_pixels
+from mrczdask.kernels.places import Places, cells_of, filled, levels
 from mrczdask.provenance import record
 
 
@@ -93,8 +94,8 @@ def sparsify(
     Notes
     -----
     Kept is b - background > max(noise, cutoff_pick sqrt(std^2 + noise^2)), with b = (raw - dark) / normalization and
-    the background interpolated linearly between bin centres, and around the beam between the centres of sectors. Empty
-    bins are interpolated over.
+    the background interpolated linearly between bin centres, and around the beam between the centres of sectors, so
+    that its mean over each is the average. Empty bins are interpolated over.
 
     References
     ----------
@@ -196,7 +197,7 @@ def _pick_chunk(
             continue
         frame = np.ascontiguousarray(image).reshape(-1)
         how = picking.at(None if centers is None else centers[k])
-        tables = filled(average[k]), filled(deviation[k])
+        tables = levels(average[k]), filled(deviation[k])
         counts[k] = n = pick_pixels(
             frame,
             how.places,

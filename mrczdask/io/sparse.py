@@ -23,7 +23,8 @@ from mrczdask.io.detector_facts import detector_attrs, find_detector
 from mrczdask.io.hdf5_file import Options, open_hdf5
 from mrczdask.io.ragged import Block, Ragged, layer_of
 from mrczdask.io.source import is_remote, open_source
-from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
+from mrczdask.io.sparse_sectors import sectors_in
+from mrczdask.io.sparse_table import CENTER, RESPONSE, SECTOR, sparse_layout
 
 ENTRY: Final = "entry_0000"
 FRAMES: Final = "entry_0000/sparse_frames"
@@ -72,10 +73,10 @@ class SparseFile:
             raise MrcFormatError(problem, url=self.path, frame=shot)
         return _sorted(Block(np.diff(pointer), {"index": index.astype(np.uint32), "intensity": intensity}))
 
-    def rows(self, name: str, first: int, last: int) -> NDArray[np.float32]:
-        """(shot, radius) of the background."""
+    def rows(self, name: str, shape: tuple[int, ...], first: int, last: int) -> NDArray[np.float32]:
+        """(shot, radius) or (shot, sector, radius) of the background."""
         with self._group(first) as group:
-            return np.asarray(group[name][first:last], np.float32)
+            return np.asarray(group[name][first:last], np.float32).reshape(last - first, *shape)
 
     @contextmanager
     def _group(self, shot: int) -> Iterator[Any]:
@@ -146,8 +147,10 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storag
     }
     blocks = layer_of(name, graph, [], np.diff(edges).tolist())
     if "radius" in header.coords:
+        dims = (SECTOR, "radius") if SECTOR in header.coords else ("radius",)
         for part in ("background_avg", "background_std"):
-            header[part] = ((schema.SHOT, "radius"), _table(source, part, edges, header.sizes["radius"], name))
+            table = _table(source, part, edges, tuple(header.sizes[dim] for dim in dims), name)
+            header[part] = ((schema.SHOT, *dims), table)
     wide = max(1, int(WIDE_ROWS * (pointer.size - 1) / max(pointer[-1], 1)))
     return Ragged(
         header,
@@ -210,6 +213,7 @@ def _pyfai(file: Any, path: str, place: str) -> tuple[xr.Dataset, SparseFile, ND
         if set(shapes.values()) != {wanted}:
             raise MrcFormatError(f"{place}: {shapes}, but {wanted} (shot, radius) are wanted", url=path)
         coords["radius"] = ("radius", np.asarray(group["radius"][()]), unit)
+        coords |= sectors_in(group, wanted[1], path, unit)
     for name in ("normalization", RESPONSE):
         if name in group:
             coords[name] = (plane, np.asarray(group[name][()]))
@@ -263,12 +267,14 @@ def _image_d11(file: Any, path: str) -> tuple[xr.Dataset, SparseFile, NDArray[np
     return header, source, np.concatenate([[0], np.cumsum(counts)])
 
 
-def _table(source: SparseFile, part: str, edges: list[int], n_bins: int, token: str) -> da.Array:
-    name = f"{part}-{token}"
-    graph: dict[Any, Any] = {(name, k, 0): (source.rows, part, a, b) for k, (a, b) in enumerate(pairwise(edges))}
-    sizes = tuple(np.diff(edges).tolist())
-    meta = np.empty((0, 0), np.float32)
-    return da.Array(HighLevelGraph.from_collections(name, graph), name, (sizes, (n_bins,)), np.float32, meta)
+def _table(source: SparseFile, part: str, edges: list[int], shape: tuple[int, ...], token: str) -> da.Array:
+    name, zeros = f"{part}-{token}", (0,) * len(shape)
+    graph: dict[Any, Any] = {
+        (name, k, *zeros): (source.rows, part, shape, a, b) for k, (a, b) in enumerate(pairwise(edges))
+    }
+    chunks = (tuple(np.diff(edges).tolist()), *((size,) for size in shape))
+    meta = np.empty((0, *zeros), np.float32)
+    return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, np.float32, meta)
 
 
 def _sorted(block: Block) -> Block:

@@ -19,7 +19,7 @@ from mrczdask.execution.resume import check_plan, digest
 from mrczdask.io.journal import StoreJournal
 from mrczdask.io.ragged import Ragged
 from mrczdask.io.source import is_remote, retry
-from mrczdask.io.sparse_table import CENTER, RESPONSE
+from mrczdask.io.sparse_table import AZIMUTH, CENTER, RESPONSE, SECTOR
 
 PLAN: Final = "plan.json"
 FRAMES_TOKEN: Final = "frames"
@@ -30,7 +30,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 def plan_of(table: Ragged, layout: str) -> dict[str, Any]:
     """What a table is made of and how: a file begun with another plan is not gone on with."""
-    known = ("pixel_radius", "radius", "normalization", *CENTER, RESPONSE)
+    known = ("pixel_radius", "radius", "normalization", AZIMUTH, SECTOR, *CENTER, RESPONSE)
     maps = [table.header[name].values for name in known if name in table.header]
     settings = {name: value for name, value in table.attrs.items() if name not in ("history", "provenance")}
     return {

@@ -12,7 +12,6 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 import mrczdask
 from mrczdask.errors import MrczdaskError
@@ -23,7 +22,9 @@ from mrczdask.io.hdf5_file import Options
 from mrczdask.io.ragged import Ragged, split
 from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, plan_of
+from mrczdask.io.sparse_sectors import axis_and_map, beside
 from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
+from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
 """Stored pixels of a chunk: 1 to 4 MB."""
@@ -89,7 +90,8 @@ def write_sparse(
     -----
     Blocks are computed by the scheduler in force; memory is that of a few blocks. Pixels are sorted, pointers are
     uint64. Empty bins of the background, NaN in memory, are interpolated over, as FabIO needs. Beam centres of the
-    shots are stored too; pyFAI and FabIO know of none, and take the geometry's.
+    shots are stored too; pyFAI and FabIO know of none, and take the geometry's. Sectors are stored so that FabIO fills
+    each from its own bins, without interpolating between them.
 
     Examples
     --------
@@ -164,18 +166,8 @@ def _pyfai(store: GrownStore, blocks: Iterable[Columns]) -> None:
         stored += np.uint64(block["index"].size)
         for name in ("index", "intensity"):
             store.append(f"{FRAMES}/{name}", block[name])
-        for name in TABLES:
-            rows = [_finite(row) for row in block[name]]
-            store.append(f"{FRAMES}/{name}", np.stack(rows) if rows else block[name])
-
-
-def _finite(row: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bins of one frame, the empty ones interpolated over; zeros for a frame without any."""
-    full = np.isfinite(row)
-    if full.all() or not full.any():
-        return np.nan_to_num(row, nan=0.0)
-    place = np.arange(row.size)
-    return np.interp(place, place[full], row[full]).astype(np.float32)
+        for name in TABLES if len(block["counts"]) else ():
+            store.append(f"{FRAMES}/{name}", np.stack([filled(row).reshape(-1) for row in block[name]]))
 
 
 def _image_d11(store: GrownStore, table: Ragged, blocks: Iterable[Columns]) -> None:
@@ -211,16 +203,19 @@ def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, 
     store.text(f"{ENTRY}/sparsify/configuration/type", "text/json")
     store.text(f"{ENTRY}/sparsify/configuration/data", json.dumps({"geometry": facts, "sparsify": settings}))
     _detector(store, facts)
-    n_bins = header.sizes["radius"]
+    axis, places = axis_and_map(header)
     store.growing(f"{FRAMES}/frame_ptr", (0,), (SHOTS,), np.uint64)
     store.append(f"{FRAMES}/frame_ptr", np.zeros(1, np.uint64))
     for name, dtype in table.layout.columns.items():
         store.growing(f"{FRAMES}/{name}", (0,), (ROWS,), dtype)
+    shots = max(1, SHOTS * header.sizes["radius"] // axis.size)
     for name in TABLES:
-        store.growing(f"{FRAMES}/{name}", (0, n_bins), (SHOTS, n_bins), np.float32)
+        store.growing(f"{FRAMES}/{name}", (0, axis.size), (shots, axis.size), np.float32)
     unit = {"unit": header["radius"].attrs["units"]} if "units" in header["radius"].attrs else {}
-    store.put(f"{FRAMES}/radius", header["radius"].values.astype(np.float32), unit)
-    store.put(f"{FRAMES}/mask", header["pixel_radius"].values.astype(np.float32), unit)
+    store.put(f"{FRAMES}/radius", axis, unit)
+    store.put(f"{FRAMES}/mask", places, unit)
+    for name, values in beside(header).items():
+        store.put(f"{FRAMES}/{name}", values)
     store.put(f"{FRAMES}/dummy", np.float64(dummy))
     if "normalization" in header.coords:
         store.put(f"{FRAMES}/normalization", header["normalization"].values.astype(np.float64))

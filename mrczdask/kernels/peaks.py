@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.peak_profile import fill_gaps, weighted_centroid
-from mrczdask.kernels.picking import Places, interpolate, least_of_sectors
+from mrczdask.kernels.places import Places, interpolate, least_of_sectors
 
 SEGMENT: Final = 64
 """Pixels of a segment."""

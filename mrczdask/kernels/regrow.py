@@ -1,7 +1,7 @@
 """Dense frames from a background and the pixels that stood out of it.
 
 A pixel is a function of (key, shot, y, x). `places`, `cells` and `norm` are flat maps, and tables (sector, bin), as in
-`kernels.picking`.
+`kernels.places`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mrczdask.kernels.normal import fill_normal
 from mrczdask.kernels.philox import LANES, fill_rows, words_of
-from mrczdask.kernels.picking import Places, interpolate, stands_out, thresholds
+from mrczdask.kernels.picking import stands_out, thresholds
+from mrczdask.kernels.places import Places, interpolate
 from mrczdask.kernels.poisson import looked_up, mean_table, sure_count, table_count
 
 REDRAWS: Final = 20

@@ -1,4 +1,4 @@
-"""Places among bins against their definition; empty bins; two fields of one array."""
+"""Places among bins against their definition; two fields of one array."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import mrczdask as md
-from mrczdask.diffraction.maps import both, bin_rows, filled, pixel_maps
+from mrczdask.diffraction.maps import bin_rows, both, pixel_maps
 
 SHAPE = (60, 70)
 
@@ -26,16 +26,6 @@ def test_places_are_those_of_radius_and_azimuth() -> None:
     turns = (azimuth + np.pi) / (2 * np.pi) * 6 - 0.5
     apart = (places.azimuthal.reshape(SHAPE) - turns + 3) % 6 - 3
     np.testing.assert_allclose(apart, 0, atol=1e-5)
-
-
-def test_empty_bins_take_what_lies_around_the_beam_then_along_the_radius() -> None:
-    nan = np.nan
-    table = np.array([[1, nan, 3, nan], [5, nan, nan, nan], [nan, nan, 9, nan], [1, nan, 9, nan]], np.float32)
-    wanted = [[1, 2, 3, 3], [5, 5.5, 6, 6], [3, 6, 9, 9], [1, 5, 9, 9]]
-    np.testing.assert_array_equal(filled(table), wanted)
-    np.testing.assert_array_equal(filled(table[0]), [[1, 2, 3, 3]])
-    full = np.ones((2, 3), np.float32)
-    assert filled(full) is full
 
 
 @pytest.mark.parametrize("sectors", [1, 4])

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.special import erf
 
 from mrczdask.kernels import peaks as kernel
-from mrczdask.kernels.picking import Places
+from mrczdask.kernels.places import Places
 
 CUTOFF, NOISE, BINS = 3.0, 0.7, 30
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
-from mrczdask.kernels.picking import Places, cells_of, interpolate, pick_pixels, thresholds
+from mrczdask.kernels.picking import pick_pixels, thresholds
+from mrczdask.kernels.places import Places, cells_of, interpolate
 
 NONE = np.empty(0, np.float32)
 

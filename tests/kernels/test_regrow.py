@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from mrczdask.kernels.picking import Places, cells_of
+from mrczdask.kernels.places import Places, cells_of
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 
 DUMMY = 200.0

@@ -1,0 +1,18 @@
+"""Empty bins are filled from around the beam, then along the radius."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mrczdask.kernels.places import filled
+
+
+def test_empty_bins_take_what_lies_around_the_beam_then_along_the_radius() -> None:
+    nan = np.nan
+    table = np.array([[1, nan, 3, nan], [5, nan, nan, nan], [nan, nan, 9, nan], [1, nan, 9, nan]], np.float32)
+    wanted = [[1, 2, 3, 3], [5, 5.5, 6, 6], [3, 6, 9, 9], [1, 5, 9, 9]]
+    np.testing.assert_array_equal(filled(table), wanted)
+    np.testing.assert_array_equal(filled(table[0]), [[1, 2, 3, 3]])
+    full = np.ones((2, 3), np.float32)
+    assert filled(full) is full
+    assert not filled(np.full((3, 4), nan, np.float32)).any()
