@@ -14,6 +14,7 @@ from mrczdask.diffraction.peaks import radius_at
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit
 from mrczdask.io.ragged import Ragged
+from mrczdask.io.sparse_table import CENTER
 
 _TOTAL_SHELLS = 10
 
@@ -38,7 +39,8 @@ def compare_peaks(
     shells : int or array of float
         Number of shells of equal width, or their edges, in the unit of `radius`.
     geometry : Geometry, optional
-        Gives the radius of the peaks, where the lists do not have it.
+        Gives the radius of the peaks, where the lists do not have it: about the beam of each shot, where one of them
+        has `beam_center_y`, `beam_center_x` (shot).
     unit : str
         Of that radius.
 
@@ -52,7 +54,7 @@ def compare_peaks(
     Raises
     ------
     MrczdaskError
-        The lists are of another number of shots.
+        The lists are of another number of shots, or the geometry is not one whose beam moves, where it must.
     ValueError
         `distance` is not positive, or the edges of the shells do not rise.
 
@@ -83,7 +85,8 @@ def compare_peaks(
             partner[a.start + i], apart[a.start + i] = b.start + j, d
     matched, found = partner >= 0, np.zeros(other.sizes["peak"], bool)
     found[partner[matched]] = True
-    radius, radius_other = (_radius(table, geometry, unit) for table in (ours, other))
+    centers = next((_centers(table) for table in (ours, other) if CENTER[0] in table.coords), None)
+    radius, radius_other = (_radius(table, geometry, unit, centers) for table in (ours, other))
     edges = _edges(shells, np.concatenate([radius, radius_other]))
     shell, shell_other = (np.searchsorted(edges, r, side="right") - 1 for r in (radius, radius_other))
     inside, inside_other = (_within(s, edges) for s in (shell, shell_other))
@@ -134,13 +137,34 @@ def _pairs(ours: NDArray[np.float64], other: NDArray[np.float64], distance: floa
     return pairs
 
 
-def _radius(table: xr.Dataset, geometry: Geometry | None, unit: Unit) -> NDArray[np.float64]:
+def _centers(table: xr.Dataset) -> NDArray[np.float64]:
+    return np.stack([table[name].values for name in CENTER], axis=1)
+
+
+def _radius(
+    table: xr.Dataset, geometry: Geometry | None, unit: Unit, centers: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
     if geometry is None:
         return table["radius"].values.astype(np.float64)
-    pixel_radius = (geometry.radius(unit) * SCALES.get(unit, 1.0)).astype(np.float32)
     y, x = table["y"].values, table["x"].values
+    if centers is not None:
+        return _moved_radius(
+            geometry, unit, np.stack([y, x], axis=1) + 0.5 - np.repeat(centers, _counts(table), axis=0)
+        )
+    pixel_radius = (geometry.radius(unit) * SCALES.get(unit, 1.0)).astype(np.float32)
     nearest = np.rint(y).astype(np.int64) * geometry.shape[1] + np.rint(x).astype(np.int64)
     return radius_at(pixel_radius, y, x, nearest).astype(np.float64)
+
+
+def _counts(table: xr.Dataset) -> NDArray[np.int64]:
+    return np.diff(table["peak_ptr"].values.astype(np.int64))
+
+
+def _moved_radius(geometry: Geometry, unit: Unit, away: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Radii of places so many pixels (n, 2) away from the beam, on a flat detector across it."""
+    flat = geometry.moved(geometry.beam_center)
+    sizes = (1.0, 1.0) if unit == "pixel" else flat.pixel_size_m
+    return SCALES.get(unit, 1.0) * flat.flat_radius(np.hypot(*(away * sizes).T), np.zeros(1), unit)[:, 0]
 
 
 def _edges(shells: int | ArrayLike, radii: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import xarray as xr
 from dask.tokenize import tokenize
+from numpy.typing import ArrayLike
 
+from mrczdask.diffraction.beams import shot_centers
 from mrczdask.diffraction.peaks import find_peaks
+from mrczdask.diffraction.runs import within_run
+from mrczdask.diffraction.shots import as_shots
 from mrczdask.diffraction.veto import hit_rate
+from mrczdask.errors import MrczdaskError
 from mrczdask.execution.regions import run_regions
+from mrczdask.execution.resume import digest
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.growing import GrowingFrames
 from mrczdask.io.peak_store import PeakStore
@@ -64,13 +71,18 @@ class PeakWatch:
     settle_s : float
         Seconds that a frame must have been there before it is read: files and arrays grow before their pixels are
         written.
+    beam_centers : array, optional
+        (shot, 2) float, (y, x) of the beam in each frame that will come, as in `separate_background`: bins span the
+        radii of them all from the first block on, so that the peaks are those that `find_peaks` finds in the whole run.
     **options : dict, optional
         Of `find_peaks` and `separate_background`.
 
     Raises
     ------
+    MrczdaskError
+        A beam centre is not finite, or the geometry is not one whose beam moves.
     ResumeError
-        `out` was begun with another source or other options.
+        `out` was begun with another source, other options or other beam centres.
 
     Examples
     --------
@@ -97,6 +109,7 @@ class PeakWatch:
         block: int = BLOCK,
         dataset: str | None = None,
         settle_s: float = 0.5,
+        beam_centers: ArrayLike | None = None,
         **options: Any,
     ):
         if block < 1:
@@ -104,14 +117,18 @@ class PeakWatch:
         self._frames = GrowingFrames(source, dataset=dataset, settle_s=settle_s)
         self._geometry, self._block, self._options = geometry, block, options
         self._min_peaks = min_peaks
-        plan = {
+        self._centers = None if beam_centers is None else shot_centers(beam_centers, _shots(beam_centers))
+        plan: dict[str, Any] = {
             "source": [os.path.abspath(one) for one in source] if isinstance(source, list | tuple) else str(source),
             "geometry": tokenize(geometry),
             "options": {name: _plain(value) for name, value in sorted(options.items())},
         }
         settings = {name: value for name, value in options.items() if isinstance(value, str | int | float)}
         settings["radius_unit"] = options.get("unit", "q_A^-1")
-        self._store = PeakStore(os.fspath(out), plan, settings)
+        if self._centers is not None:
+            geometry.moved(geometry.beam_center)
+            plan["beam_centers"] = digest(self._centers)
+        self._store = PeakStore(os.fspath(out), plan, settings, has_centers=self._centers is not None)
         counts = self._store.counts()
         self._state = HitRate(counts.size, int((counts >= min_peaks).sum()), 0, 0)
 
@@ -131,12 +148,12 @@ class PeakWatch:
         Raises
         ------
         MrczdaskError
-            The source has fewer frames than before.
+            The source has fewer frames than before, or more than there are beam centres.
         """
         frames = self._frames.frames(self._store.shots, self._block)
         if frames is None:
             return
-        found = find_peaks(frames, self._geometry, **self._options)
+        found = self._search(frames)
         edges = np.cumsum([0, *found.chunks])
         pieces = ((k, found.isel(slice(edges[k], edges[k + 1]))) for k in range(len(found.chunks)))
         for _, table in run_regions(pieces):
@@ -146,6 +163,18 @@ class PeakWatch:
             total = self._state
             self._state = HitRate(total.shots + counts.size, total.hits + hits, counts.size, hits)
             yield self._state
+
+    def _search(self, frames: xr.DataArray) -> Ragged:
+        """The peaks of new frames."""
+        centers, images = self._centers, as_shots(frames)
+        if centers is None:
+            return find_peaks(images, self._geometry, **self._options)
+        place = np.arange(self._store.shots, self._store.shots + len(images))
+        if place[-1] >= len(centers):
+            n = len(centers)
+            raise MrczdaskError(f"there is no beam centre of shot {n}: beam_centers are of {n} shots, give more")
+        whole, order = within_run(images, centers, place)
+        return find_peaks(whole, self._geometry, beam_centers=order, **self._options).isel(slice(len(images)))
 
     def follow(self, *, poll_s: float = 0.5, idle_s: float | None = None) -> Iterator[HitRate]:
         """Search frames as they arrive.
@@ -165,7 +194,7 @@ class PeakWatch:
         Raises
         ------
         MrczdaskError
-            The source has fewer frames than before.
+            The source has fewer frames than before, or more than there are beam centres.
         """
         last = time.monotonic()
         while idle_s is None or time.monotonic() - last < idle_s:
@@ -177,6 +206,11 @@ class PeakWatch:
     def peaks(self) -> Ragged:
         """The peaks of all shots so far, lazy, as `open_peaks` gives them."""
         return self._store.peaks()
+
+
+def _shots(beam_centers: ArrayLike) -> int:
+    """How many shots centres are given for, with scan dims in front or not."""
+    return int(np.prod(np.shape(beam_centers)[:-1]))
 
 
 def _plain(value: Any) -> Any:

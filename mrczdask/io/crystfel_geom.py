@@ -25,19 +25,25 @@ _MASK: Final = {
 """The mask that `write_peaks` puts into the .cxi file. A .geom file that geometry came from has its own."""
 
 
-def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None) -> None:
+SHIFTS: Final = {axis: f"entry_1/shots/det_shift_{axis}_mm" for axis in "xy"}
+"""By how much the detector of each frame stands elsewhere, so that its beam is at the origin."""
+
+
+def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None, follows_beam: bool = False) -> None:
     """Write a detector as CrystFEL reads it: as one panel, or as the .geom file it came from with other places."""
     with open(path, "w", encoding="utf-8") as file:
-        file.write(geom_text(geometry, dummy))
+        file.write(geom_text(geometry, dummy, follows_beam))
 
 
-def geom_text(geometry: Geometry, dummy: float | None) -> str:
-    """The text of a .geom file."""
+def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = False) -> str:
+    """The text of a .geom file; where it follows the beam, with the shifts of each frame."""
     places = [f"{key} = {value}" for key, value in _PLACES.items()]
     if isinstance(geometry, PanelGeometry):
         kept = [line for line in geometry.text.splitlines() if line.partition("=")[0].strip() not in _PLACES]
         return "\n".join([*places, *kept]) + "\n"
     places += [f"{key} = {value}" for key, value in _MASK.items()]
+    if follows_beam:
+        places += [f"detector_shift_{axis} = /{place} mm" for axis, place in SHIFTS.items()]
     if geometry.wavelength_m is not None:
         places.append(f"wavelength = {1e10 * geometry.wavelength_m:.8g} A")
     if dummy is not None and np.isfinite(dummy):

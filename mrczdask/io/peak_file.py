@@ -19,9 +19,12 @@ from mrczdask.io.crystfel_stream import read_stream
 from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
 from mrczdask.io.sparse import opened
+from mrczdask.io.sparse_table import CENTER
 
 CXI_RESULT: Final = "entry_1/result_1"
 CXI_FIELDS: Final = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakSNR")
+CXI_SHOTS: Final = "entry_1/shots"
+"""Where a .cxi file has what is known of each shot."""
 NEXUS_PEAKS: Final = "entry_0000/peaks"
 NEXUS_FIELDS: Final = {
     "index": "index",
@@ -53,6 +56,7 @@ def open_peaks(url: str | os.PathLike[str]) -> Ragged:
     Ragged
         As `find_peaks` gives it, lazy for HDF5 and Zarr. What a file does not tell is NaN, and 0 for `n_pixels`; a
         sigma is taken for both where a file has one only. A stream adds `indexed` (shot) bool, `image` and `event`.
+        Coordinates `beam_center_y`, `beam_center_x` (shot) where the file has them.
 
     Raises
     ------
@@ -154,7 +158,8 @@ def _of_cxi(file: Any, path: str) -> tuple[xr.Dataset, _CxiFile]:
     if any(result[name].ndim != 2 or result[name].shape[0] != n for name in CXI_FIELDS if name in result):
         raise MrcFormatError(f"{CXI_RESULT} has tables of another length than its {n} shots", url=path)
     attrs = _settings(result["process_1/metadata"][()]) if "process_1/metadata" in result else {}
-    return xr.Dataset(coords={schema.SHOT: np.arange(n)}, attrs=attrs), _CxiFile(path)
+    coords = {schema.SHOT: np.arange(n)} | (_centers(file[CXI_SHOTS], n, path) if CXI_SHOTS in file else {})
+    return xr.Dataset(coords=coords, attrs=attrs), _CxiFile(path)
 
 
 def _of_nexus(file: Any, path: str) -> tuple[xr.Dataset, _NexusFile]:
@@ -168,10 +173,18 @@ def _of_nexus(file: Any, path: str) -> tuple[xr.Dataset, _NexusFile]:
     stored = int(group["pos1"].shape[0])
     if pointer.size < 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
         raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: the file is damaged", url=path)
-    labels = np.asarray(group["shot"][: pointer.size - 1]) if "shot" in group else np.arange(pointer.size - 1)
-    return xr.Dataset(coords={schema.SHOT: labels}, attrs=_settings(group.attrs.get("settings", "{}"))), _NexusFile(
-        path
-    )
+    n = pointer.size - 1
+    labels = np.asarray(group["shot"][:n]) if "shot" in group else np.arange(n)
+    coords = {schema.SHOT: labels} | _centers(group, n, path)
+    return xr.Dataset(coords=coords, attrs=_settings(group.attrs.get("settings", "{}"))), _NexusFile(path)
+
+
+def _centers(group: Any, n: int, path: str) -> dict[str, Any]:
+    """Coordinates of the beam of each shot, where they are known."""
+    found = {name: np.asarray(group[name][:n], np.float64) for name in CENTER if name in group}
+    if any(values.shape != (n,) for values in found.values()) or len(found) == 1:
+        raise MrcFormatError(f"{' and '.join(CENTER)} are not given for each of {n} shots", url=path)
+    return {name: (schema.SHOT, values) for name, values in found.items()}
 
 
 def _settings(text: Any) -> dict[str, Any]:
@@ -201,4 +214,6 @@ def _of_parquet(path: str) -> xr.Dataset:
     place = order[np.searchsorted(labels, shots, sorter=order)]
     columns = {name: table[name].to_numpy() for name in PEAKS.columns}
     counts = np.bincount(place, minlength=labels.size)
-    return peaks_table(counts, columns, {schema.SHOT: labels}, _settings(about.get(b"settings", b"{}")))
+    known = {name: np.asarray(json.loads(about[name.encode()])) for name in CENTER if name.encode() in about}
+    coords = {schema.SHOT: labels} | _centers(known, labels.size, path)
+    return peaks_table(counts, columns, coords, _settings(about.get(b"settings", b"{}")))

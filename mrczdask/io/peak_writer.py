@@ -16,13 +16,14 @@ from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
-from mrczdask.io.crystfel_geom import CXI_DETECTOR, write_geom
+from mrczdask.io.crystfel_geom import CXI_DETECTOR, SHIFTS, write_geom
 from mrczdask.io.frame_links import link_frames, sources_of
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
-from mrczdask.io.peak_file import CXI_FIELDS, CXI_RESULT, NEXUS_FIELDS, NEXUS_PEAKS, open_peaks
+from mrczdask.io.peak_file import CXI_FIELDS, CXI_RESULT, CXI_SHOTS, NEXUS_FIELDS, NEXUS_PEAKS, open_peaks
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Ragged, split
+from mrczdask.io.sparse_table import CENTER
 
 SHOTS: Final = 512
 """Shots of a block of a table in memory, and of a chunk of counts."""
@@ -69,13 +70,18 @@ def write_peaks(
     MissingExtraError
         HDF5 needs h5py, Parquet pyarrow.
     MrczdaskError
-        The name has another ending, the table has no peaks, or the frames cannot be linked.
+        The name has another ending, the table has no peaks, the frames cannot be linked, or the geometry is not one
+        whose beam moves, where the peaks have a beam centre of each shot.
 
     Notes
     -----
     Blocks are computed by the scheduler in force and appended in order. Tables are packed by gzip, which CrystFEL reads
     without a plugin. In .cxi files `peakXPosRaw` is x (fast) and `peakYPosRaw` y (slow), an integer being the centre of
     a pixel, and peakSNR = intensity / sigma; rows are padded with zeros.
+
+    Peaks about the beam of each shot keep their centres in every format. A .cxi file has them in pixels and, given a
+    geometry, as `det_shift_x_mm`, `det_shift_y_mm`, by which the .geom file says that CrystFEL shifts the detector of
+    each frame: the pixels of a frame then lie about its own beam.
 
     Examples
     --------
@@ -94,6 +100,8 @@ def write_peaks(
         raise MrczdaskError(
             f"{target}: these are rows of {', '.join(table.layout.columns)}: give what find_peaks returns"
         )
+    if geometry is not None and CENTER[0] in table.header.coords:
+        geometry.moved(geometry.beam_center)
     edges = np.cumsum([0, *table.chunks])
     light = Ragged(xr.Dataset(coords={schema.SHOT: table.header[schema.SHOT]}), table.block_layer, PEAKS)
     pieces = [(k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(len(table.chunks))]
@@ -142,11 +150,28 @@ def _write_cxi(path: str, table: Ragged, blocks: Iterator[xr.Dataset], frames: A
         store.text(f"{process}/metadata", settings_of(table))
         if geometry is not None:
             _describe(store, geometry)
+        _follow_beam(store, table, geometry)
         if sources is not None:
             store.group(_FRAMES, {"NX_class": "NXdata", "signal": "data"})
             link_frames(store.root[_FRAMES], "data", sources, table.header[schema.SHOT].values, path)
     if geometry is not None:
-        write_geom(f"{path.removesuffix('.cxi')}.geom", geometry, dummy=table.attrs.get("dummy"))
+        follows = CENTER[0] in table.header.coords
+        write_geom(f"{path.removesuffix('.cxi')}.geom", geometry, dummy=table.attrs.get("dummy"), follows_beam=follows)
+
+
+def _follow_beam(store: GrownStore, table: Ragged, geometry: Geometry | None) -> None:
+    """The beam of each shot in pixels, and how far CrystFEL must shift the detector for it, in its x and y."""
+    for name, values in _centers(table).items():
+        store.put(f"{CXI_SHOTS}/{name}", values, {"units": "pixel"})
+        if geometry is not None:
+            axis = CENTER.index(name)
+            shift = 1e3 * geometry.pixel_size_m[axis] * (geometry.beam_center[axis] - values)
+            store.put(SHIFTS["yx"[axis]], shift, {"units": "mm"})
+
+
+def _centers(table: Ragged) -> dict[str, Any]:
+    """(shot) of the beam, y and x, where it is known of each shot."""
+    return {name: table.header[name].values for name in CENTER if name in table.header.coords}
 
 
 def _append_padded(store: GrownStore, block: xr.Dataset) -> None:
@@ -199,6 +224,8 @@ def _write_nexus(path: str, table: Ragged, blocks: Iterator[xr.Dataset]) -> None
         store.group("entry_0000", {"NX_class": "NXentry", "default": "peaks"})
         store.group(NEXUS_PEAKS, {"NX_class": "NXdata", "signal": "spots", "settings": settings_of(table)})
         store.put(f"{NEXUS_PEAKS}/shot", table.header[schema.SHOT].values)
+        for name, values in _centers(table).items():
+            store.put(f"{NEXUS_PEAKS}/{name}", values, {"units": "pixel"})
         store.growing(f"{NEXUS_PEAKS}/spots", (0,), (SHOTS,), np.int32)
         store.growing(f"{NEXUS_PEAKS}/frame_ptr", (0,), (SHOTS,), np.int64)
         store.append(f"{NEXUS_PEAKS}/frame_ptr", np.zeros(1, np.int64))
@@ -226,6 +253,7 @@ def _write_parquet(path: str, table: Ragged, blocks: Iterator[xr.Dataset]) -> No
         raise MissingExtraError(f"{path}: Parquet needs pyarrow: pip install 'mrczdask[parquet]'") from None
     labels = table.header[schema.SHOT].values
     about = {"shots": json.dumps(labels.tolist()), "settings": settings_of(table)}
+    about |= {name: json.dumps(values.tolist()) for name, values in _centers(table).items()}
     fields = [("shot", pyarrow.from_numpy_dtype(labels.dtype))]
     fields += [(name, pyarrow.from_numpy_dtype(dtype)) for name, dtype in PEAKS.columns.items()]
     layout = pyarrow.schema(fields, metadata=about)

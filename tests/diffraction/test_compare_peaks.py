@@ -43,6 +43,23 @@ def test_a_geometry_gives_radii_that_are_missing() -> None:
     assert md.compare_peaks(table([[]]), table([[]])).n_peaks.sum() == 0
 
 
+@pytest.mark.parametrize("unit", ["pixel", "q_A^-1", "2th_deg"])
+def test_radii_are_about_the_beam_of_each_shot(unit: Any) -> None:
+    places = [[(10, 20), (30, 2)], [], [(10, 20)]]
+    centers = np.array([[5.0, 5.0], [1.0, 1.0], [30.5, 20.5]])
+    geometry = md.Geometry.flat((40, 40), distance_m=0.1, pixel_size_m=(1e-3, 2e-3), wavelength_m=1e-10)
+    known = {name: ("shot", centers[:, k]) for k, name in enumerate(("beam_center_y", "beam_center_x"))}
+    ours, other = table(places).assign_coords(known), table(places)
+    wanted = []
+    for k, y, x in ((0, 10, 20), (0, 30, 2), (2, 10, 20)):
+        radius = geometry.moved(tuple(centers[k])).radius(unit)[y, x]
+        wanted.append(radius * {"pixel": 1, "q_A^-1": 0.1, "2th_deg": 180 / np.pi}[unit])
+    edges = np.sort([value * scale for value in wanted for scale in (1 - 1e-6, 1 + 1e-6)])
+    for pair in ((ours, other), (other, ours)):
+        found = md.compare_peaks(*pair, geometry=geometry, unit=unit, shells=edges)
+        assert found.n_peaks.values.tolist() == found.n_reference.values.tolist() == [1, 0, 1, 0, 1]
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(MrczdaskError, match="of 1 shots, the reference of 2"):
         md.compare_peaks(table([[]]), table([[], []]))

@@ -57,6 +57,10 @@ def grow_folder(path: Path, frames: NDArray[Any]) -> None:
         md.write_mrcz(frame[None], path / f"frame_{n + k}.mrc")
 
 
+CENTERS = np.random.default_rng(8).uniform(20, 44, (10, 2))
+COLUMNS = ("n_peaks", "peak_ptr", "y", "x", "intensity", "sigma", "radius", "index", "shot")
+
+
 @pytest.mark.parametrize(("name", "grow"), [("run.h5", grow_hdf5), ("run.zarr", grow_zarr), ("run", grow_folder)])
 def test_peaks_follow_the_frames(tmp_path: Path, name: str, grow: Any) -> None:
     frames = frames_of(10)
@@ -76,8 +80,47 @@ def test_peaks_follow_the_frames(tmp_path: Path, name: str, grow: Any) -> None:
     assert [s.shots for s in again.follow(poll_s=0.01, idle_s=0.05)] == [9, 10]
     found = again.peaks().compute()
     whole = md.find_peaks(frames, flat(), bins=16, unit="pixel").compute()
-    for column in ("n_peaks", "peak_ptr", "y", "x", "intensity", "sigma", "radius", "index", "shot"):
+    for column in COLUMNS:
         np.testing.assert_array_equal(found[column], whole[column])
+
+
+def wandering() -> NDArray[Any]:
+    """A background that falls off about the beam of each shot: in bins about another place much of it is peak."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    level = [50 * np.exp(-np.hypot(y - cy, x - cx) / 6) + 1 for cy, cx in CENTERS]
+    return np.asarray(np.random.default_rng(1).poisson(level) + frames_of(10), np.uint16)
+
+
+def test_bins_follow_the_beam_of_each_shot_as_in_the_whole_run(tmp_path: Path) -> None:
+    frames, options = wandering(), OPTIONS | {"beam_centers": CENTERS, "cutoff_peak": 5.0}
+    grow_hdf5(tmp_path / "run.h5", frames[:4])
+    watch = md.PeakWatch(tmp_path / "run.h5", flat(), tmp_path / "live.zarr", **options)
+    assert [s.shots for s in watch.update()] == [3, 4]
+    again = md.PeakWatch(tmp_path / "run.h5", flat(), tmp_path / "live.zarr", **options)
+    grow_hdf5(tmp_path / "run.h5", frames[4:])
+    assert [s.shots for s in again.update()] == [7, 10]
+    found = again.peaks().compute()
+    whole = md.find_peaks(frames, flat(), beam_centers=CENTERS, bins=16, unit="pixel", cutoff_peak=5.0).compute()
+    for column in (*COLUMNS, "beam_center_y", "beam_center_x"):
+        np.testing.assert_array_equal(found[column], whole[column])
+    fixed = md.find_peaks(frames, flat(), bins=16, unit="pixel", cutoff_peak=5.0).compute()
+    assert int((whole.n_peaks != fixed.n_peaks).sum()) > 2
+
+
+def test_centres_of_other_shots_are_refused(tmp_path: Path) -> None:
+    grow_hdf5(tmp_path / "run.h5", frames_of(4))
+    options = OPTIONS | {"beam_centers": CENTERS[:5]}
+    watch = md.PeakWatch(tmp_path / "run.h5", flat(), tmp_path / "live.zarr", **options)
+    assert [s.shots for s in watch.update()] == [3, 4]
+    for other in (None, CENTERS[:6], CENTERS[1:6]):
+        with pytest.raises(ResumeError, match="beam_centers was"):
+            md.PeakWatch(tmp_path / "run.h5", flat(), tmp_path / "live.zarr", **(options | {"beam_centers": other}))
+    grow_hdf5(tmp_path / "run.h5", frames_of(2))
+    with pytest.raises(MrczdaskError, match="no beam centre of shot 5: beam_centers are of 5 shots"):
+        list(watch.update())
+    with pytest.raises(MrczdaskError, match=r"finite \(y, x\) for each of 2 shots"):
+        md.PeakWatch(tmp_path / "run.h5", flat(), tmp_path / "new.zarr", beam_centers=[[1.0, np.inf], [2.0, 2.0]])
+    assert not (tmp_path / "new.zarr").exists()
 
 
 def test_half_a_block_of_a_killed_run_does_not_count(tmp_path: Path) -> None:

@@ -99,6 +99,65 @@ def test_the_layout_of_cxi_field_by_field(tmp_path: Path) -> None:
         np.testing.assert_allclose(read.radius(unit), geometry().radius(unit), rtol=1e-6)
 
 
+CENTERS = np.array([[29.3, 36.1], [31.0, 36.1], [28.4, 30.2], [40.0, 36.5], [29.3, 41.7]])
+
+
+def about_their_beams(frames: xr.DataArray) -> Any:
+    lazy = frames.copy(data=da.from_array(frames.values, chunks=(2, *SHAPE)))
+    return md.find_peaks(lazy, geometry(), beam_centers=CENTERS, bins=20, cutoff_peak=6)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr", ".parquet", ".cxi"])
+def test_the_beam_of_each_shot_comes_back(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    hits = about_their_beams(frames_of()).isel(shot=[4, 0, 2])
+    written = md.write_peaks(hits, tmp_path / f"run{suffix}")
+    for again in (written.isel([1, 2]), md.write_peaks(written.compute(), tmp_path / f"again{suffix}").isel([1, 2])):
+        found = np.stack([again.beam_center_y, again.beam_center_x], 1)
+        np.testing.assert_array_equal(found, CENTERS[[0, 2]])
+
+
+def lab_places(geom: str, shifts: Any, y: Any, x: Any) -> Any:
+    """Metres from the beam in x and y, as CrystFEL places pixels: corner, a step each, and the shift of the frame."""
+    said = dict(line.split(" = ") for line in geom.splitlines() if " = " in line)
+    corner = [float(said[f"p0/corner_{axis}"]) for axis in "xy"]
+    assert [said[f"p0/{key}"].split()[:2] for key in ("fs", "ss")] == [
+        ["+1.000000000x", "+0.000000000y"],
+        ["+0.000000000x", "+1.000000000y"],
+    ]
+    steps = np.stack([corner[0] + x + 0.5, corner[1] + y + 0.5]) / float(said["res"])
+    for k, axis in enumerate("xy"):
+        place, unit = said[f"detector_shift_{axis}"].split()
+        assert unit == "mm"
+        steps[k] += 1e-3 * shifts[place][()]
+    return steps
+
+
+def test_crystfel_is_told_the_beam_of_each_shot(tmp_path: Path) -> None:
+    peaks = about_their_beams(frames_of()).isel(shot=[3, 1, 4])
+    md.write_peaks(peaks, tmp_path / "run.cxi", geometry=geometry())
+    table = peaks.compute()
+    shot = np.repeat(np.arange(3), table.n_peaks)
+    with h5py.File(tmp_path / "run.cxi") as file:
+        shifts = {f"/entry_1/shots/det_shift_{axis}_mm": file[f"entry_1/shots/det_shift_{axis}_mm"][:] for axis in "xy"}
+        assert file["entry_1/shots/det_shift_x_mm"].attrs["units"] == "mm"
+    shifts = {name: values[shot] for name, values in shifts.items()}
+    x, y = lab_places((tmp_path / "run.geom").read_text(), shifts, table.y.values, table.x.values)
+    q = 4 * np.pi * np.sin(np.arctan2(np.hypot(x, y), 0.1) / 2)  # of 1 Angstrom
+    np.testing.assert_allclose(q, table.radius, rtol=2e-4)
+    md.write_peaks(peaks_of(), tmp_path / "still.cxi", geometry=geometry())
+    assert "shift" not in (tmp_path / "still.geom").read_text()
+
+
+def test_centres_of_half_the_shots_are_refused(tmp_path: Path) -> None:
+    md.write_peaks(about_their_beams(frames_of()), tmp_path / "run.h5")
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        del file["entry_0000/peaks/beam_center_x"]
+    with pytest.raises(MrcFormatError, match="beam_center_y and beam_center_x are not given for each of 5 shots"):
+        md.open_peaks(tmp_path / "run.h5")
+
+
 @pytest.mark.skipif(shutil.which("indexamajig") is None, reason="CrystFEL is not installed")
 def test_crystfel_reads_the_peaks(tmp_path: Path) -> None:
     frames = md.write_frames(frames_of(), tmp_path / "run.h5", geometry=geometry())
