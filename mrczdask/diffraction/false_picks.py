@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 import dask.array as da
@@ -12,12 +11,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mrczdask import schema
-from mrczdask.diffraction.maps import RADIUS
+from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.maps import RADIUS, PixelMaps, pixel_maps
+from mrczdask.diffraction.shots import on_workers, shot_map
 from mrczdask.errors import MrczdaskError
+from mrczdask.execution.blocks import whole_blocks
+from mrczdask.io.sparse_table import SECTOR
 from mrczdask.provenance import record
 
 COUNTED: Final = ("poisson", "hybrid", "count")
 NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
+_RINGS: Final = np.dtype([("pixels", np.float32), ("norm", np.float64)])
 
 
 def false_picks(background: xr.Dataset, *, cutoff_pick: float = 3.0, noise: float | None = None) -> xr.Dataset:
@@ -36,9 +40,9 @@ def false_picks(background: xr.Dataset, *, cutoff_pick: float = 3.0, noise: floa
     -------
     Dataset
         Lazy. `false_positive_rate` (shot, radius) float32, the probability that a pixel without signal is kept, NaN
-        where a bin is empty; `threshold_counts` (shot, radius) float32, what a pixel of the ring must exceed;
-        `expected_pixels` (shot) float32, how many pixels of background are kept of a frame: rings are counted about the
-        geometry's own beam centre.
+        where a bin is empty; `threshold_counts` (shot, radius) float32, what a pixel of the ring must exceed; both are
+        (shot, sector, radius) where the background is. `expected_pixels` (shot) float32, how many pixels of background
+        are kept of a frame: rings are counted about the beam of each shot.
 
     Raises
     ------
@@ -74,46 +78,66 @@ def false_picks(background: xr.Dataset, *, cutoff_pick: float = 3.0, noise: floa
     noise = float(background.attrs.get("noise", 0.0)) if noise is None else float(noise)
     if cutoff_pick < 0 or noise < 0:
         raise ValueError(f"cutoff_pick={cutoff_pick}, noise={noise}: neither may be negative")
-    pixels, norm = _rings(background)
     counted = background.attrs.get("error_model", "poisson") in COUNTED
-    tables = [da.asarray(background[name].data) for name in NEEDED[:2]]
-    like = {"dtype": np.float32, "meta": np.empty((0, 0), np.float32)}
-    threshold = da.map_blocks(partial(_threshold, norm=norm, cutoff=cutoff_pick, noise=noise), *tables, **like)
-    rate = da.map_blocks(partial(_rate, norm=norm, counted=counted), *tables, threshold, **like)
-    dims = (schema.SHOT, RADIUS)
+    dims = background["background_avg"].dims
+    average, deviation = (da.asarray(background[name].data) for name in NEEDED[:2])
+    whole = dict.fromkeys(range(1, len(dims)), -1)
+    average = average.rechunk(whole)
+    deviation = deviation.rechunk({0: average.chunks[0], **whole})
+    rings = _rings(background, average)
+    like = {"dtype": np.float32, "meta": np.empty((0,) * len(dims), np.float32)}
+    limits = {"cutoff": cutoff_pick, "noise": noise}
+    threshold = da.map_blocks(_threshold, average, deviation, rings["norm"], **limits, **like)
+    rate = da.map_blocks(_rate, average, deviation, threshold, rings["norm"], counted=counted, **like)
     values = {
         "false_positive_rate": (dims, rate),
         "threshold_counts": (dims, threshold),
-        "expected_pixels": ((schema.SHOT,), da.nansum(rate * pixels.astype(np.float32), axis=1)),
+        "expected_pixels": ((schema.SHOT,), da.nansum(rate * rings["pixels"], axis=tuple(range(1, len(dims))))),
     }
-    coords = {name: background.coords[name] for name in (schema.SHOT, RADIUS)}
+    coords = {name: background.coords[name] for name in (schema.SHOT, SECTOR, RADIUS) if name in background.coords}
     settings = {"cutoff_pick": cutoff_pick, "noise": noise}
     return xr.Dataset(values, coords, record(background.attrs, "false_picks", settings))
 
 
-def _rings(background: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pixels of each ring, and their mean normalization (1 for none)."""
-    centres, radius = background[RADIUS].values, background["pixel_radius"].values
-    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1) or 1.0
-    good = np.isfinite(radius)
-    ring = np.clip(np.rint((radius[good] - centres[0]) / step), 0, centres.size - 1).astype(np.int64)
-    pixels = np.bincount(ring, minlength=centres.size)
-    if "normalization" not in background.coords:
-        return pixels, np.ones(centres.size)
-    total = np.bincount(ring, background["normalization"].values[good], centres.size)
-    return pixels, np.where(pixels > 0, total / np.maximum(pixels, 1), 1.0)
+def _rings(background: xr.Dataset, average: da.Array) -> da.Array:
+    """`_RINGS` of each bin: (shot, ...) in the chunks of the averages, or of one shot for all where the beam stands."""
+    maps, shape = pixel_maps(background), average.shape[1:]
+    rows, _ = center_rows(background, average.chunks[0])
+    if rows is None:
+        return da.from_array(_counted(maps).reshape(1, *shape), chunks=-1)
+    return shot_map(_count_chunk, rows, shape=shape, dtype=_RINGS, maps=on_workers(maps))
+
+
+@whole_blocks
+def _count_chunk(centers: NDArray[np.float64], *, maps: PixelMaps) -> NDArray[Any]:
+    found = np.stack([_counted(maps.at(center)) for center in centers])
+    return found if maps.sectors > 1 else found[:, 0]
+
+
+def _counted(maps: PixelMaps) -> NDArray[Any]:
+    """(sector, radius) of pixels, and of their mean normalization (1 for none)."""
+    places, n = maps.places(), maps.centres.size
+    good = np.isfinite(places.radial)
+    cell = np.clip(np.rint(places.radial[good]), 0, n - 1).astype(np.int64)
+    if maps.sectors > 1:
+        cell += n * (np.rint(places.azimuthal[good]).astype(np.int64) % maps.sectors)
+    pixels = np.bincount(cell, minlength=n * maps.sectors)
+    total = np.bincount(cell, maps.norm.reshape(-1)[good], pixels.size)
+    found = np.empty((maps.sectors, n), _RINGS)
+    found["pixels"] = pixels.reshape(found.shape)
+    found["norm"] = np.where(pixels > 0, total / np.maximum(pixels, 1), 1.0).reshape(found.shape)
+    return found
 
 
 def _threshold(average: Any, deviation: Any, norm: NDArray[Any], cutoff: float, noise: float) -> NDArray[np.float32]:
     least = np.maximum(noise, cutoff * np.hypot(deviation, noise))
-    return np.asarray(((average + least) * norm[: average.shape[1]]).astype(np.float32))
+    return np.asarray(((average + least) * norm).astype(np.float32))
 
 
 def _rate(average: Any, deviation: Any, threshold: Any, norm: NDArray[Any], counted: bool) -> NDArray[np.float32]:
-    w = norm[: average.shape[1]]
     with np.errstate(invalid="ignore", divide="ignore"):
         if counted:
-            rate = stats.poisson.sf(threshold, np.maximum(average * w, 0))
+            rate = stats.poisson.sf(threshold, np.maximum(average * norm, 0))
         else:
-            rate = stats.norm.sf((threshold / w - average) / deviation)
+            rate = stats.norm.sf((threshold / norm - average) / deviation)
     return np.where(np.isnan(average), np.nan, rate).astype(np.float32)
