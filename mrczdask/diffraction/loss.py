@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from mrczdask import schema
-from mrczdask.diffraction.background import RADIUS
 from mrczdask.diffraction.beams import center_rows, shot_centers
+from mrczdask.diffraction.maps import NEEDED, RADIUS, like_frames
+from mrczdask.diffraction.runs import within_run
+from mrczdask.diffraction.shells import Shells, shells_of
 from mrczdask.diffraction.shots import as_shots, on_workers
-from mrczdask.diffraction.sparsify import NEEDED, Picking, background_of, interpolated, like_frames, picking_of
+from mrczdask.diffraction.sparsify import Picking, background_of, picking_of
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.geometry import Geometry
+from mrczdask.kernels.places import filled, interpolate_image, levels
 
 CUTOFFS: Final = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0)
 SIGNAL_CUTOFF: Final = 5.0
@@ -34,14 +37,12 @@ _LZ4_LEVEL: Final = 9
 
 @dataclass(frozen=True)
 class _Sampling:
-    """How a frame is judged: `shell` is that of each pixel, -1 where it is masked."""
+    """How a frame is judged."""
 
     picking: Picking
-    shell: NDArray[np.int16]
-    shape: tuple[int, int]
+    shells: Shells
     cutoffs: tuple[float, ...]
     signal_cutoff: float
-    n_shells: int
 
 
 def loss_budget(
@@ -69,7 +70,7 @@ def loss_budget(
     cutoffs : sequence of float
         Values of `cutoff_pick`, in deviations.
     shells : int
-        Shells of equal width in the unit of the radius.
+        Shells of equal width in the unit of the radius, about the beam of each shot.
     sample : int
         Shots that are looked at, evenly spaced.
     signal_cutoff : float
@@ -118,18 +119,17 @@ def loss_budget(
     if not cuts or min(cuts) < 0 or list(cuts) != sorted(cuts) or shells < 1 or sample < 1:
         raise ValueError("give rising cutoffs of 0 or more, and at least one shell and one shot")
     images = as_shots(frames)
-    place = np.unique(np.linspace(0, images.sizes[schema.SHOT] - 1, sample).round().astype(int))
-    if options.get("beam_centers") is not None:
-        options["beam_centers"] = shot_centers(options["beam_centers"], len(images))[place]
+    shots = len(images)
+    place = np.unique(np.linspace(0, shots - 1, sample).round().astype(int))
     images = images.isel({schema.SHOT: place})
     given = None if background is None else background.isel({schema.SHOT: place})
-    found = background_of(images, geometry, given, options, "loss_budget")
-    radius = found["pixel_radius"].values
-    edges = np.linspace(np.nanmin(radius), np.nanmax(radius), shells + 1)
-    shell = np.where(np.isnan(radius), -1, np.clip(np.searchsorted(edges, radius, side="right") - 1, 0, shells - 1))
-    how = _Sampling(picking_of(found, images, 0.0), shell.astype(np.int16), radius.shape, cuts, signal_cutoff, shells)
+    whole = images
+    if given is None and options.get("beam_centers") is not None:
+        whole, options["beam_centers"] = within_run(images, shot_centers(options["beam_centers"], shots), place)
+    found = background_of(whole, geometry, given, options, "loss_budget").isel({schema.SHOT: slice(len(images))})
+    how = _Sampling(picking_of(found, images, 0.0), shells_of(found, shells), cuts, signal_cutoff)
     totals = _totals(images, found, how, progress)
-    return _budget(totals, how, edges, found)
+    return _budget(totals, how, found)
 
 
 def pick_cutoff(budget: xr.Dataset, ratio: float) -> float:
@@ -173,7 +173,7 @@ Totals = dict[str, Any]
 
 def _totals(images: xr.DataArray, background: xr.Dataset, how: _Sampling, progress: Progress) -> Totals:
     """Sums over all shots of the sample, a chunk of them at a time."""
-    tables = [like_frames(background[name], images).to_delayed().ravel() for name in NEEDED[:2]]
+    tables = [like_frames(background[name].data, images).to_delayed().ravel() for name in NEEDED[:2]]
     blocks = images.data.to_delayed().ravel()
     rows, _ = center_rows(background, images.data.chunks[0])
     centers = [None] * len(blocks) if rows is None else rows.to_delayed().ravel()
@@ -198,28 +198,29 @@ def _judge(
     """What is kept of the frames of a chunk at each cutoff."""
     n = len(how.cutoffs)
     kept, size = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    signal, held = np.zeros(how.n_shells), np.zeros((n, how.n_shells))
+    signal, held = np.zeros(len(how.shells)), np.zeros((n, len(how.shells)))
     valid_pixels = dense = 0
     for k, image in enumerate(frames):
         frame = np.ascontiguousarray(image).reshape(-1)
         dense += packed_bytes(frame)
         if not np.isfinite(average[k]).any():
             continue
-        picking = how.picking.at(None if centers is None else centers[k])
-        raw, above, ratio = _excess(frame, interpolated(average[k]), interpolated(deviation[k]), picking)
+        center = None if centers is None else centers[k]
+        picking, shell = how.picking.at(center), how.shells.at(center).reshape(-1)
+        raw, above, ratio = _excess(frame, levels(average[k]), filled(deviation[k]), picking)
         valid = np.isfinite(ratio)
         valid_pixels += int(valid.sum())
-        strong = np.where(valid, ratio, 0).reshape(how.shape) >= how.signal_cutoff
+        strong = np.where(valid, ratio, 0).reshape(image.shape) >= how.signal_cutoff
         peaks = np.flatnonzero(ndimage.binary_dilation(strong, np.ones((3, 3), bool)).reshape(-1) & valid)
-        signal += np.bincount(how.shell.reshape(-1)[peaks], above[peaks], how.n_shells)
+        signal += np.bincount(shell[peaks], above[peaks], len(how.shells))
         for c, cutoff in enumerate(how.cutoffs):
             keep = (ratio > cutoff) & (above > how.picking.noise)
             index = np.flatnonzero(keep).astype(np.uint32)
             kept[c] += index.size
             size[c] += packed_bytes(index) + packed_bytes(raw[index].astype(how.picking.dtype))
             inside = peaks[keep[peaks]]
-            held[c] += np.bincount(how.shell.reshape(-1)[inside], above[inside], how.n_shells)
-    tables = len(frames) * 2 * average.dtype.itemsize * average.shape[1]
+            held[c] += np.bincount(shell[inside], above[inside], len(how.shells))
+    tables = len(frames) * 2 * average[:1].nbytes
     return {
         "shots": len(frames),
         "valid": valid_pixels,
@@ -238,13 +239,11 @@ def _excess(
     raw = frame.astype(np.float32)
     if picking.dark.size:
         raw = raw - picking.dark
-    centres = np.arange(average.size)
-    place = np.clip(picking.place, 0, average.size - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        above = (raw / picking.norm - np.interp(place, centres, average)).astype(np.float32)
-        spread = np.hypot(np.interp(place, centres, deviation), picking.noise)
+        above = (raw / picking.norm - interpolate_image(average, picking.places)).astype(np.float32)
+        spread = np.hypot(interpolate_image(deviation, picking.places), picking.noise)
         ratio = np.where(spread > 0, above / spread, np.where(above > 0, np.inf, -np.inf)).astype(np.float32)
-    bad = np.isnan(picking.place) | ~(picking.norm > 0) | np.isnan(raw)
+    bad = np.isnan(picking.places.radial) | ~(picking.norm > 0) | np.isnan(raw)
     bad |= np.abs(frame.astype(np.float64) - picking.dummy) <= picking.delta
     ratio[bad] = np.nan
     above[bad] = 0
@@ -269,8 +268,8 @@ def packed_bytes(values: NDArray[Any]) -> int:
     return len(packed)
 
 
-def _budget(totals: Totals, how: _Sampling, edges: NDArray[np.float64], background: xr.Dataset) -> xr.Dataset:
-    shots = totals["shots"]
+def _budget(totals: Totals, how: _Sampling, background: xr.Dataset) -> xr.Dataset:
+    shots, edges = totals["shots"], how.shells.edges
     signal = np.where(totals["signal"] > 0, totals["signal"], np.nan)
     values = {
         "kept_fraction": ("cutoff", totals["kept"] / max(totals["valid"], 1)),
@@ -282,7 +281,7 @@ def _budget(totals: Totals, how: _Sampling, edges: NDArray[np.float64], backgrou
     unit = background[RADIUS].attrs.get("units", "")
     coords = {
         "cutoff": np.array(how.cutoffs),
-        "shell": np.arange(how.n_shells),
+        "shell": np.arange(len(how.shells)),
         "radius_low": ("shell", edges[:-1], {"units": unit}),
         "radius_high": ("shell", edges[1:], {"units": unit}),
     }

@@ -86,9 +86,9 @@ def bin_rows(background: xr.Dataset, images: xr.DataArray) -> list[Any]:
     """
     average, deviation = (background[name].data for name in NEEDED[:2])
     dims = "sar" if average.ndim > 2 else "sr"
-    source, other = (getattr(table, _SOURCE, None) for table in (average, deviation))
-    if source is not None and other is source and source.chunks[0] == images.data.chunks[0]:
-        return [source, dims, None, None]
+    sources: list[Any] = [getattr(table, _SOURCE, None) for table in (average, deviation)]
+    if sources[0] is not None and sources[0] is sources[1] and sources[0].chunks[0] == images.data.chunks[0]:
+        return [sources[0], dims, None, None]
     return [part for table in (average, deviation) for part in (like_frames(table, images), dims)]
 
 
