@@ -1,12 +1,19 @@
 """Lazy, chunked electron-microscopy movies and sparse diffraction on Dask and xarray.
 
-The public names load on first use: importing the package costs less than a tenth of a second on top of xarray.
+The public names load on first use, and the accessor `.em` is there as soon as xarray is, whichever is imported first:
+importing the package itself loads no other library.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 __version__ = "0.1.0.dev0"
 
@@ -92,4 +99,39 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-import mrczdask.accessor  # noqa: E402, F401  registers `.em`: the one thing that cannot wait for its first use
+class _AccessorFinder:
+    """Finds xarray as the other finders do, and registers `.em` once it has been imported."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "xarray":
+            return None
+        others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, others), None)
+        loader = None if spec is None else spec.loader
+        if loader is not None:
+            loader.exec_module = _then_register(loader.exec_module, loader)  # type: ignore[method-assign]
+        return spec
+
+
+def _then_register(exec_module: Any, loader: Any) -> Any:
+    def run(module: ModuleType) -> None:
+        if module.__name__ == "xarray":
+            vars(loader).pop("exec_module", None)
+        exec_module(module)
+        if module.__name__ == "xarray":
+            _register()
+
+    return run
+
+
+def _register() -> None:
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _AccessorFinder)]
+    importlib.import_module("mrczdask.accessor")
+
+
+if "xarray" in sys.modules:
+    _register()
+else:
+    sys.meta_path.insert(0, _AccessorFinder())

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from cyclopts import App, CycloptsError
-from rich.console import Console
+from cyclopts import App, CycloptsError, CycloptsPanel
 
 import mrczdask
 
@@ -20,8 +19,6 @@ app = App(
     help="Electron-microscopy movies and sparse diffraction: look, check, convert, correct.",
     version=mrczdask.__version__,
     help_format="plaintext",
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
 )
 _COMMANDS: Final = (
     # name, where it is, the line of `mrczdask --help`: nothing is imported to show it
@@ -42,12 +39,23 @@ for _name, _where, _line in _COMMANDS:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 1 (failed) or 2 (bad usage)."""
+    """Run the command line; return the exit status: 0, 1 (failed) or 2 (bad usage).
+
+    Without `argv` it is that of the process, which then is taken to end with the command.
+    """
     from mrczdask.errors import MrczdaskError
 
     try:
-        status = app(argv, print_error=True, exit_on_error=False, error_console=Console(stderr=True))
-    except CycloptsError:
+        command, given, _ = app.parse_args(argv, print_error=False, exit_on_error=False)
+        if argv is None and command.__module__.startswith(f"{__name__}."):
+            from mrczdask.cli.start import load_libraries
+
+            load_libraries()
+        status = command(*given.args, **given.kwargs)
+    except CycloptsError as error:
+        from rich.console import Console
+
+        Console(stderr=True).print(CycloptsPanel(error))
         return BAD_USAGE
     except KeyboardInterrupt:
         print("interrupted: what is under its final name is whole", file=sys.stderr)

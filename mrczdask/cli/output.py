@@ -6,10 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
@@ -17,6 +13,8 @@ def print_json(document: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    import numpy as np
+
     if isinstance(value, np.generic | np.ndarray):
         return value.astype(str).tolist() if value.dtype.kind in "mM" else value.tolist()
     if isinstance(value, Mapping):
@@ -26,6 +24,9 @@ def _plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """A table as wide as the terminal, or as its content where the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(str, row))

@@ -1,0 +1,54 @@
+"""A process that is the command's own starts and ends sooner: what its libraries do for others is left out."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+UNUSED: Final = ("scipy.fftpack", "scipy.sparse")
+"""Dask imports them only to know whether they are there; no command has Dask transform or hold sparse matrices."""
+
+
+def load_libraries() -> None:
+    """Import what nearly every command needs; only for a process that ends with the command."""
+    # nothing that is imported becomes garbage: a collector that looks through it, now or at the end, finds nothing
+    gc.disable()
+    atexit.register(gc.freeze)
+    try:
+        with _absent(*UNUSED):
+            import dask.array  # noqa: F401
+        import xarray  # noqa: F401
+    finally:
+        gc.freeze()
+        gc.enable()
+    _load_kernels_alone()
+
+
+@contextmanager
+def _absent(*modules: str) -> Iterator[None]:
+    """Modules that are not there yet cannot be imported inside."""
+    blocked = dict.fromkeys(name for name in modules if name not in sys.modules)
+    sys.modules.update(blocked)  # type: ignore[arg-type]  # None: an import raises ModuleNotFoundError
+    try:
+        yield
+    finally:
+        for name in blocked:
+            del sys.modules[name]
+
+
+def _load_kernels_alone() -> None:
+    """Load cached kernels without first loading all that numba can compile; what compiles still does."""
+    from numba.core.caching import Cache
+    from numba.core.runtime.nrt import rtsys
+
+    def load_overload(cache: Any, signature: Any, context: Any) -> Any:
+        rtsys.initialize(context)
+        with cache._guard_against_spurious_io_errors():
+            return cache._load_overload(signature, context)
+
+    patched: Any = Cache
+    patched.load_overload = load_overload
