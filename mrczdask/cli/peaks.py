@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from mrczdask.cli import OK
-from mrczdask.cli.options import AsJson, Quiet, Scheduler
+from mrczdask.cli.options import AsJson, Quiet, Scheduler, read_array
 from mrczdask.cli.output import print_json
 
 if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
     from mrczdask.diffraction.live import HitRate, PeakWatch
     from mrczdask.io.geometry import Geometry
 
@@ -39,6 +42,7 @@ def peaks(
     solid_angle: Annotated[bool, Parameter(negative="")] = False,
     gaps: Literal["fill", "ignore", "void"] = "fill",
     centroid: Literal["weighted", "plain"] = "weighted",
+    beam_centers: str | None = None,
     block: int = 16,
     live: float | None = None,
     plot: Annotated[bool, Parameter(negative="")] = False,
@@ -85,6 +89,9 @@ def peaks(
         Masked pixels beside a peak: fill them from the peak, ignore them as published, or void the peak.
     centroid
         Of a peak: weighted by a Gaussian about itself, or plain as published.
+    beam_centers
+        A .npy file of (y, x) of the beam in each frame, in pixels from the outer edge of the first: bins follow it, and
+        so does CrystFEL. With --live of each frame that will come.
     block
         Most frames that are searched together.
     live
@@ -100,6 +107,7 @@ def peaks(
     source: Any = files[0] if len(files) == 1 else list(files)
     detector = _detector(geometry, source, live)
     part = f"{out}{_PART}"
+    centers = None if beam_centers is None else _centers(beam_centers, source, dataset, live)
     if not resume and os.path.isdir(part):
         shutil.rmtree(part)
     options = {
@@ -115,6 +123,7 @@ def peaks(
         "solid_angle": solid_angle,
         "gaps": gaps,
         "centroid": centroid,
+        "beam_centers": centers,
     }
     with use_scheduler(scheduler):
         watch = PeakWatch(
@@ -151,14 +160,31 @@ def _detector(name: str, source: Any, live: float | None) -> Geometry:
 
 
 def _dummy(source: Any, dataset: str | None) -> float | None:
+    frames = _present(source, dataset)
+    found = None if frames is None else frames.attrs.get("dummy")
+    return None if found is None else float(found)
+
+
+def _present(source: Any, dataset: str | None) -> xr.DataArray | None:
+    """The frames, where they are not in a folder of files or still to come."""
     from mrczdask.io.frames import open_frames
 
     if isinstance(source, str) and (
         (os.path.isdir(source) and not source.endswith(".zarr")) or not os.path.exists(source)
     ):
         return None
-    found = open_frames(source, dataset=dataset, chunks=None).attrs.get("dummy")
-    return None if found is None else float(found)
+    return open_frames(source, dataset=dataset, chunks=None)
+
+
+def _centers(path: str, source: Any, dataset: str | None, live: float | None) -> NDArray[Any]:
+    """Beam centres of a file, as many as there are frames where no more will come."""
+    import math
+
+    from mrczdask.diffraction.beams import shot_centers
+
+    found = read_array(path)
+    frames = _present(source, dataset) if live is None else None
+    return found if frames is None else shot_centers(found, math.prod(frames.shape[:-2]))
 
 
 def _finish(watch: PeakWatch, out: str, source: Any, detector: Geometry, min_peaks: int) -> Any:

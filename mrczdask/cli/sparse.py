@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from mrczdask.cli import OK
 from mrczdask.cli.files import disk_size
-from mrczdask.cli.options import AsJson, Quiet, Scheduler
+from mrczdask.cli.options import AsJson, Quiet, Scheduler, read_array
 from mrczdask.cli.output import megabytes, print_json, print_table
 from mrczdask.errors import MrczdaskError
 
@@ -134,7 +134,7 @@ def sparsify(
         "polarization": polarization,
         "solid_angle": solid_angle,
         "radial_range": radial_range,
-        "beam_centers": None if beam_centers is None else _array(beam_centers),
+        "beam_centers": None if beam_centers is None else read_array(beam_centers),
     }
     about: dict[str, Any] = {}
     with use_scheduler(scheduler):
@@ -173,22 +173,13 @@ def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geome
     )
 
 
-def _array(path: str) -> NDArray[Any]:
-    import numpy as np
-
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError):
-        raise MrczdaskError(f"{path}: this is no .npy file of numbers") from None
-
-
 def _mask(path: str | None, images: xr.DataArray) -> NDArray[Any] | None:
     """The mask of a file; that of the frames counts by itself."""
 
     if path is None:
         return None
     if path.endswith(".npy"):
-        given = _array(path) != 0
+        given = read_array(path) != 0
     else:
         from mrczdask.io.frames import open_frames
 

@@ -70,10 +70,11 @@ class BadRegion:
 
 @dataclass(frozen=True)
 class GeomFile:
-    """What a geometry file says."""
+    """What a geometry file says; `shift_m` (x, y) is that of the whole detector, 0 where the frames tell it."""
 
     panels: tuple[Panel, ...]
     bad: tuple[BadRegion, ...] = ()
+    shift_m: tuple[float, float] = (0.0, 0.0)
     wavelength_m: float | None = None
     dummies: dict[str, float] = field(default_factory=dict)
 
@@ -100,6 +101,8 @@ class GeomFile:
             normals[:, rows, cols] = panel.normal[:, None, None]
             if panel.used:
                 mask[rows, cols] = self._bad(panel, positions[:, rows, cols])
+            for axis, shift in zip(positions, self.shift_m, strict=False):
+                axis[rows, cols] += shift
         return positions, normals, mask
 
     def _bad(self, panel: Panel, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -138,6 +141,7 @@ def parse_geom(text: str) -> GeomFile:
     return GeomFile(
         panels=tuple(_panel(name, said) for name, said in panels.items()),
         bad=tuple(_region(name, said) for name, said in regions.items()),
+        shift_m=(_length(common, "detector_shift_x") or 0.0, _length(common, "detector_shift_y") or 0.0),
         wavelength_m=_wavelength(common),
         dummies={key: float(value) for key, value in common.items() if key.startswith("flag_") and _is_number(value)},
     )
@@ -167,7 +171,7 @@ def _panel(name: str, said: dict[str, str]) -> Panel:
         span = tuple(int(float(said[key])) for key in _SPANS)
         resolution = float(said["res"])
         corner = float(said["corner_x"]), float(said["corner_y"])
-        clen = float(said["clen"].split()[0]) * _metres(said["clen"]) if _is_number(said.get("clen", "")) else None
+        clen = _length(said, "clen")
         offset = float(said.get("coffset", 0.0))
     except ValueError as error:
         raise MrcFormatError(f"panel {name}: {error}") from None
@@ -186,9 +190,13 @@ def _panel(name: str, said: dict[str, str]) -> Panel:
     )
 
 
-def _metres(value: str) -> float:
+def _length(said: dict[str, str], key: str) -> float | None:
+    """In metres; None where it is a place in the data files."""
+    value = said.get(key, "")
+    if not _is_number(value):
+        return None
     unit = value.split()[1].lower() if len(value.split()) > 1 else "m"
-    return {"m": 1.0, "mm": 1e-3}.get(unit, 1.0)
+    return float(value.split()[0]) * {"m": 1.0, "mm": 1e-3}.get(unit, 1.0)
 
 
 def _vector(text: str, name: str) -> tuple[float, float, float]:

@@ -25,8 +25,15 @@ _MASK: Final = {
 """The mask that `write_peaks` puts into the .cxi file. A .geom file that geometry came from has its own."""
 
 
-SHIFTS: Final = {axis: f"entry_1/shots/det_shift_{axis}_mm" for axis in "xy"}
+_SHIFTS: Final = {f"detector_shift_{axis}": f"entry_1/shots/det_shift_{axis}_mm" for axis in "xy"}
 """By how much the detector of each frame stands elsewhere, so that its beam is at the origin."""
+
+
+def frame_shifts(geometry: Geometry, centers: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Millimetres by which the detector is shifted for beams at (shot, 2), by the name of the dataset."""
+    own = geometry.shift_m if isinstance(geometry, PanelGeometry) else (0.0, 0.0)
+    metres = (np.array(geometry.beam_center) - centers) * geometry.pixel_size_m
+    return {place: 1e3 * (metres[:, 1 - k] + own[k]) for k, place in enumerate(_SHIFTS.values())}
 
 
 def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None, follows_beam: bool = False) -> None:
@@ -38,12 +45,12 @@ def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None, fol
 def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = False) -> str:
     """The text of a .geom file; where it follows the beam, with the shifts of each frame."""
     places = [f"{key} = {value}" for key, value in _PLACES.items()]
+    if follows_beam:
+        places += [f"{key} = /{place} mm" for key, place in _SHIFTS.items()]
     if isinstance(geometry, PanelGeometry):
-        kept = [line for line in geometry.text.splitlines() if line.partition("=")[0].strip() not in _PLACES]
+        kept = [line for line in geometry.text.splitlines() if not _is_replaced(line, follows_beam)]
         return "\n".join([*places, *kept]) + "\n"
     places += [f"{key} = {value}" for key, value in _MASK.items()]
-    if follows_beam:
-        places += [f"detector_shift_{axis} = /{place} mm" for axis, place in SHIFTS.items()]
     if geometry.wavelength_m is not None:
         places.append(f"wavelength = {1e10 * geometry.wavelength_m:.8g} A")
     if dummy is not None and np.isfinite(dummy):
@@ -66,6 +73,12 @@ def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = Fals
         f"p0/ss = {_direction(slow / size)}",
     ]
     return "\n".join([*places, *lines]) + "\n"
+
+
+def _is_replaced(line: str, follows_beam: bool) -> bool:
+    """Whether a line names a place in other files, or a shift instead of which there are those of the frames."""
+    key, _, value = (part.strip() for part in line.partition(";")[0].partition("="))
+    return key in _PLACES or (key in _SHIFTS and (follows_beam or "/" in value))
 
 
 def _vectors(geometry: Geometry) -> tuple[NDArray[np.float64], ...]:

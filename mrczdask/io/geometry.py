@@ -151,6 +151,9 @@ class Geometry:
     ) -> Geometry:
         """A detector of several panels as CrystFEL describes it.
 
+        A shift of the detector counts; of shifts that the file says to be in the data files, one for each frame, give
+        the beam centres to `separate_background(..., beam_centers=)`.
+
         Parameters
         ----------
         url : str or path
@@ -183,7 +186,8 @@ class Geometry:
     def moved(self, beam_center: tuple[float, float]) -> Geometry:
         """The same detector with the beam at another place, (y, x) in pixels: the beam of a microscope wanders.
 
-        Only a detector that is flat and perpendicular to the beam has it.
+        Only a detector that is flat and perpendicular to the beam has it; of `from_geom`, with the pixels of its panels
+        on one grid, fast along x and slow along y.
         """
         if type(self) is not Geometry:
             raise MrczdaskError(f"{self!r} is no flat detector across the beam: only there can the beam be moved")

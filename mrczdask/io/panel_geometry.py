@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.geom import parse_geom
 from mrczdask.io.geometry import Geometry, Unit, below_pi, check_unit
+
+OFF_GRID: Final = 0.01
+"""Pixels that panels may be off a common grid where the beam is moved on it."""
 
 
 class PanelGeometry(Geometry):
@@ -27,7 +30,7 @@ class PanelGeometry(Geometry):
             self._positions, self._normals, bad = said.maps(distance_m)
         except MrcFormatError as error:
             raise error.at(url) from None
-        self.text = text
+        self.text, self.shift_m = text, said.shift_m
         first = said.panels[0]
         super().__init__(
             said.shape,
@@ -38,6 +41,27 @@ class PanelGeometry(Geometry):
             mask=bad if mask is None else bad | np.asarray(mask, bool),
             source=hashlib.sha256(f"{text}{distance_m}".encode()).hexdigest(),
         )
+
+    def moved(self, beam_center: tuple[float, float]) -> Geometry:
+        """Where all panels are one grid across the beam, fast along x and slow along y, a flat detector."""
+        if not self._is_grid():
+            return super().moved(beam_center)
+        return Geometry(
+            self.shape,
+            distance_m=self.distance_m,
+            pixel_size_m=self.pixel_size_m,
+            beam_center=beam_center,
+            wavelength_m=self.wavelength_m,
+            mask=self.mask,
+        )
+
+    def _is_grid(self) -> bool:
+        size = self.pixel_size_m[0]
+        rows, columns = (np.arange(n) + 0.5 - at for n, at in zip(self.shape, self.beam_center, strict=True))
+        x, y, z = self._positions
+        off = np.maximum(np.abs(x - size * columns), np.abs(y - size * rows[:, None]))
+        off = np.maximum(off, np.abs(z - self.distance_m))
+        return bool(off[~self.mask].max(initial=0) <= OFF_GRID * size)
 
     def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
         check_unit(unit)

@@ -16,7 +16,7 @@ from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
-from mrczdask.io.crystfel_geom import CXI_DETECTOR, SHIFTS, write_geom
+from mrczdask.io.crystfel_geom import CXI_DETECTOR, frame_shifts, write_geom
 from mrczdask.io.frame_links import link_frames, sources_of
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
@@ -161,12 +161,12 @@ def _write_cxi(path: str, table: Ragged, blocks: Iterator[xr.Dataset], frames: A
 
 def _follow_beam(store: GrownStore, table: Ragged, geometry: Geometry | None) -> None:
     """The beam of each shot in pixels, and how far CrystFEL must shift the detector for it, in its x and y."""
-    for name, values in _centers(table).items():
+    centers = _centers(table)
+    for name, values in centers.items():
         store.put(f"{CXI_SHOTS}/{name}", values, {"units": "pixel"})
-        if geometry is not None:
-            axis = CENTER.index(name)
-            shift = 1e3 * geometry.pixel_size_m[axis] * (geometry.beam_center[axis] - values)
-            store.put(SHIFTS["yx"[axis]], shift, {"units": "mm"})
+    if geometry is not None and centers:
+        for name, values in frame_shifts(geometry, np.stack([centers[name] for name in CENTER], axis=1)).items():
+            store.put(name, values, {"units": "mm"})
 
 
 def _centers(table: Ragged) -> dict[str, Any]:

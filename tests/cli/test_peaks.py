@@ -77,6 +77,44 @@ def test_an_interrupted_run_is_gone_on_with(run: list[str], tmp_path: Path, monk
     assert json.loads(capsys.readouterr().out)["n_peaks"] == [0, 1, 2, 3, 0, 1]
 
 
+def test_bins_and_crystfel_follow_the_beam(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("pyFAI")
+    centers = 32 + np.random.default_rng(3).uniform(-8, 8, (6, 2))
+    np.save(tmp_path / "centers.npy", centers)
+    command = [*run, "--beam-centers", str(tmp_path / "centers.npy"), "--quiet", "--json", "--block", "4"]
+    assert main(command) == 0
+    found = md.open_peaks(tmp_path / "run.cxi").compute()
+    assert json.loads(capsys.readouterr().out)["n_peaks"] == found.n_peaks.values.tolist()
+    np.testing.assert_array_equal(np.stack([found.beam_center_y, found.beam_center_x], 1), centers)
+    frames = md.open_frames(tmp_path / "run_master.h5")
+    geometry = md.Geometry.from_poni(tmp_path / "det.poni")
+    whole = md.find_peaks(frames, geometry, beam_centers=centers, bins=16, cutoff_peak=5.0).compute()
+    for name in ("n_peaks", "y", "x"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    with h5py.File(tmp_path / "run.cxi") as file:
+        np.testing.assert_allclose(file["entry_1/shots/det_shift_x_mm"], 0.075 * (32 - centers[:, 1]))
+    assert "detector_shift_x = /entry_1/shots/det_shift_x_mm mm" in (tmp_path / "run.geom").read_text()
+    again = md.find_peaks(frames, md.Geometry.from_geom(tmp_path / "run.geom"), beam_centers=centers, bins=16)
+    assert again.compute().n_peaks.values.sum() == whole.n_peaks.values.sum()
+
+
+def test_centres_of_other_frames_are_refused(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("pyFAI")
+    path = tmp_path / "centers.npy"
+    command = [*run, "--beam-centers", str(path), "--quiet"]
+    for wrong, said in ((np.full((5, 2), 30.0), "for each of 6 shots"), (np.full((6, 3), 30.0), "for each of 6 shots")):
+        np.save(path, wrong)
+        assert main(command) == 1
+        assert said in capsys.readouterr().err
+    np.save(path, np.full((5, 2), 30.0))
+    assert main([*command, "--live", "2"]) == 1
+    assert "there is no beam centre of shot 5" in capsys.readouterr().err
+    path.write_text("30 30")
+    assert main(command) == 1
+    assert "this is no .npy file of numbers" in capsys.readouterr().err
+    assert not (tmp_path / "run.cxi").exists()
+
+
 def test_frames_that_are_not_there_fail_in_a_line(run: list[str], capsys: Any) -> None:
     pytest.importorskip("pyFAI")
     assert main([run[0], "missing.h5", *run[2:], "--quiet"]) == 1

@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         md.separate_background(images, GEOMETRY, beam_centers=da.zeros((2, 2)))
     (tmp_path / "a.geom").write_text(
         "clen = 0.1\nres = 1000\nphoton_energy = 9000\na/min_fs = 0\na/max_fs = 63\na/min_ss = 0\na/max_ss = 63\n"
-        "a/corner_x = -32\na/corner_y = -32\na/fs = +x\na/ss = +y\n"
+        "a/corner_x = -32\na/corner_y = -32\na/fs = +x\na/ss = +y +0.01z\n"
     )
     panels = md.Geometry.from_geom(tmp_path / "a.geom")
     with pytest.raises(MrczdaskError, match="is no flat detector across the beam"):

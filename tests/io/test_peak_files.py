@@ -150,6 +150,31 @@ def test_crystfel_is_told_the_beam_of_each_shot(tmp_path: Path) -> None:
     assert "shift" not in (tmp_path / "still.geom").read_text()
 
 
+def test_a_geom_file_whose_panels_are_a_grid_follows_the_beam(tmp_path: Path) -> None:
+    lines = "clen = 0.1\nres = 13333.333\nwavelength = 1 A\nadu_per_photon = 7\ndetector_shift_y = -1.5 mm\n"
+    for name, first, last in (("a", 0, 29), ("b", 40, 69)):
+        span = f"{name}/min_ss = 0\n{name}/max_ss = 59\n{name}/min_fs = {first}\n{name}/max_fs = {last}\n"
+        lines += f"{span}{name}/corner_x = {first - 36.1:.1f}\n{name}/corner_y = -9.3\n{name}/fs = +x\n{name}/ss = +y\n"
+    (tmp_path / "det.geom").write_text(lines)
+    panels = md.Geometry.from_geom(tmp_path / "det.geom")
+    assert panels.beam_center == pytest.approx((29.3, 36.1))  # a shift of -20 pixels
+    frames = frames_of()
+    peaks = md.find_peaks(frames, panels, beam_centers=CENTERS, bins=20)
+    wanted = md.find_peaks(frames, geometry(), beam_centers=CENTERS, bins=20, mask=panels.mask).compute()
+    np.testing.assert_allclose(peaks.compute().radius, wanted.radius, rtol=1e-4)
+    md.write_peaks(peaks, tmp_path / "run.cxi", geometry=panels)
+    text = (tmp_path / "run.geom").read_text()
+    assert "adu_per_photon = 7" in text
+    assert text.count("detector_shift_y") == 1
+    with h5py.File(tmp_path / "run.cxi") as file:
+        np.testing.assert_allclose(file["entry_1/shots/det_shift_x_mm"], 0.075 * (36.1 - CENTERS[:, 1]), atol=1e-6)
+        np.testing.assert_allclose(file["entry_1/shots/det_shift_y_mm"], 0.075 * (9.3 - CENTERS[:, 0]), atol=1e-6)
+    (tmp_path / "apart.geom").write_text(lines.replace("b/corner_x = 3.9", "b/corner_x = 4.0"))
+    with pytest.raises(MrczdaskError, match="is no flat detector across the beam"):
+        md.write_peaks(peaks, tmp_path / "apart.cxi", geometry=md.Geometry.from_geom(tmp_path / "apart.geom"))
+    assert not (tmp_path / "apart.cxi").exists()
+
+
 def test_centres_of_half_the_shots_are_refused(tmp_path: Path) -> None:
     md.write_peaks(about_their_beams(frames_of()), tmp_path / "run.h5")
     with h5py.File(tmp_path / "run.h5", "r+") as file:
