@@ -148,16 +148,11 @@ def _radius(
         return table["radius"].values.astype(np.float64)
     y, x = table["y"].values, table["x"].values
     if centers is not None:
-        return _moved_radius(
-            geometry, unit, np.stack([y, x], axis=1) + 0.5 - np.repeat(centers, _counts(table), axis=0)
-        )
+        beam = np.repeat(centers, [rows.stop - rows.start for rows in _rows(table)], axis=0)
+        return _moved_radius(geometry, unit, np.stack([y, x], axis=1) + 0.5 - beam)
     pixel_radius = (geometry.radius(unit) * SCALES.get(unit, 1.0)).astype(np.float32)
     nearest = np.rint(y).astype(np.int64) * geometry.shape[1] + np.rint(x).astype(np.int64)
     return radius_at(pixel_radius, y, x, nearest).astype(np.float64)
-
-
-def _counts(table: xr.Dataset) -> NDArray[np.int64]:
-    return np.diff(table["peak_ptr"].values.astype(np.int64))
 
 
 def _moved_radius(geometry: Geometry, unit: Unit, away: NDArray[np.float64]) -> NDArray[np.float64]:

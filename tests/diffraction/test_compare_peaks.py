@@ -45,7 +45,7 @@ def test_a_geometry_gives_radii_that_are_missing() -> None:
 
 @pytest.mark.parametrize("unit", ["pixel", "q_A^-1", "2th_deg"])
 def test_radii_are_about_the_beam_of_each_shot(unit: Any) -> None:
-    places = [[(10, 20), (30, 2)], [], [(10, 20)]]
+    places: list[list[tuple[float, float]]] = [[(10, 20), (30, 2)], [], [(10, 20)]]
     centers = np.array([[5.0, 5.0], [1.0, 1.0], [30.5, 20.5]])
     geometry = md.Geometry.flat((40, 40), distance_m=0.1, pixel_size_m=(1e-3, 2e-3), wavelength_m=1e-10)
     known = {name: ("shot", centers[:, k]) for k, name in enumerate(("beam_center_y", "beam_center_x"))}
