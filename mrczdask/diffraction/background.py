@@ -79,8 +79,8 @@ def separate_background(
         interpolate between their centres. 8 to 16 do; bins of few pixels are noisy.
     beam_centers : array, optional
         (shot, 2) float, (y, x) of the beam in each frame, in pixels from the outer edge of the first, or with scan dims
-        in front: bins are then about the beam of each shot. For flat detectors across the beam: `Geometry.flat`, and
-        PONI files without tilt.
+        in front: bins are then about the beam of each shot. For flat detectors across the beam: `Geometry.flat`, PONI
+        files without tilt, and .geom files whose panels are one grid.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def virtual_image(
     sparse : Ragged
         What `sparsify` or `open_sparse` gave.
     detector : array, optional
-        (y, x) bool or weights. The whole frame by default.
+        (y, x) bool or weights of the pixels as they were recorded, wherever the beam is. The whole frame by default.
     radial_range : (float, float), optional
         Only pixels of rmin <= `pixel_radius` < rmax: an annular detector, about the beam of each shot where the table
         has one.
