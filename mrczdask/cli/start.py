@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-UNUSED: Final = ("scipy.fftpack", "scipy.sparse")
-"""Dask imports them only to know whether they are there; no command has Dask transform or hold sparse matrices."""
+UNUSED: Final = ("pyarrow", "scipy.fftpack", "scipy.sparse")
+"""pandas and Dask import them only to know whether they are there, for tables of strings, transforms and matrices."""
 
 
 def load_libraries() -> None:
@@ -19,9 +19,9 @@ def load_libraries() -> None:
     gc.disable()
     atexit.register(gc.freeze)
     try:
-        with _absent(*UNUSED):
-            import dask.array  # noqa: F401
-        import xarray  # noqa: F401
+        with _absent(*UNUSED), _undocumented():
+            import dask.array
+            import xarray  # noqa: F401
     finally:
         gc.freeze()
         gc.enable()
@@ -38,6 +38,20 @@ def _absent(*modules: str) -> Iterator[None]:
     finally:
         for name in blocked:
             del sys.modules[name]
+
+
+@contextmanager
+def _undocumented() -> Iterator[None]:
+    """Dask does not write its docstrings from those of NumPy, which takes it longer than the rest of its import."""
+    import dask.utils
+
+    patched: Any = dask.utils
+    written = patched.derived_from
+    patched.derived_from = lambda *_, **__: lambda function: function
+    try:
+        yield
+    finally:
+        patched.derived_from = written
 
 
 def _load_kernels_alone() -> None:
