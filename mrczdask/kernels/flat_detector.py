@@ -78,18 +78,34 @@ def nearest_and_farthest(
 ) -> NDArray[np.float64]:
     """Offsets (y, x) of the pixel of `good` that is nearest to any of the centres (n, 2), and of the farthest.
 
-    `edge` (n, 2) are the good pixels with a bad neighbour, or none: of the others only that below the beam is nearest.
+    `edge` (n, 2), in order, are the good pixels with a bad neighbour, or none. The pixel below a beam is the nearest;
+    of a beam over none, it is an edge, in rows no farther away than what was found before. The farthest is the first or
+    last of its row, in a frame whose corners are farther than what was found before.
     """
     near, far, ends = np.inf, -1.0, np.zeros((2, 2))
+    if not edge.size:
+        return ends
+    rows = np.searchsorted(edge[:, 0], np.arange(good.shape[0] + 1))
+    top, bottom, left, right = edge[0, 0], edge[-1, 0], edge[:, 1].min(), edge[:, 1].max()
     for k in range(centers.shape[0]):
+        cy, cx = centers[k, 0] - 0.5, centers[k, 1] - 0.5
         i, j = math.floor(centers[k, 0]), math.floor(centers[k, 1])
-        under = 0 <= i < good.shape[0] and 0 <= j < good.shape[1] and good[int(i), int(j)]
-        for e in range(-1 if under else 0, edge.shape[0]):
-            row, column = (i, j) if e < 0 else (edge[e, 0], edge[e, 1])
-            y, x = (row + 0.5 - centers[k, 0]) * sizes[0], (column + 0.5 - centers[k, 1]) * sizes[1]
-            s = y * y + x * x
-            if s < near:
-                near, ends[0, 0], ends[0, 1] = s, y, x
-            if s > far:
-                far, ends[1, 0], ends[1, 1] = s, y, x
+        if 0 <= i < good.shape[0] and 0 <= j < good.shape[1] and good[int(i), int(j)]:
+            y, x = (i - cy) * sizes[0], (j - cx) * sizes[1]
+            if y * y + x * x < near:
+                near, ends[0, 0], ends[0, 1] = y * y + x * x, y, x
+        else:
+            reach = math.sqrt(near) / sizes[0] + 1.0
+            first, last = max(cy - reach, 0.0), min(cy + reach + 1.0, float(good.shape[0]))
+            for e in range(rows[int(first)] if first <= last else 0, rows[int(last)] if first <= last else 0):
+                y, x = (edge[e, 0] - cy) * sizes[0], (edge[e, 1] - cx) * sizes[1]
+                if y * y + x * x < near:
+                    near, ends[0, 0], ends[0, 1] = y * y + x * x, y, x
+        y, x = max(cy - top, bottom - cy) * sizes[0], max(cx - left, right - cx) * sizes[1]
+        if y * y + x * x > far:
+            for row in range(good.shape[0]):
+                for e in (rows[row], rows[row + 1] - 1) if rows[row] < rows[row + 1] else (0, 0):
+                    y, x = (edge[e, 0] - cy) * sizes[0], (edge[e, 1] - cx) * sizes[1]
+                    if y * y + x * x > far:
+                        far, ends[1, 0], ends[1, 1] = y * y + x * x, y, x
     return ends

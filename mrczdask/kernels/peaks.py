@@ -154,7 +154,8 @@ def find_bright(
 ) -> int:
     """Write the pixels that stand out to `index`, ascending, and their d to `above`; return how many there are.
 
-    `average` and `deviation` (sector, bin) have no NaN; `index` and `above` have one place more than there are pixels.
+    `average` and `deviation`, (bin) or (sector, bin), have no NaN; `index` and `above` have one place more than there
+    are pixels.
     """
     limits: Any = np.finfo(frame.dtype) if frame.dtype.kind == "f" else np.iinfo(frame.dtype)
     held = float(limits.min), float(limits.max)
@@ -225,17 +226,18 @@ def _above(
     noise: float,
 ) -> tuple[np.float32, np.float32]:
     """(d, u): the signal above the background and the deviation of the background; d is NaN where masked."""
-    noise32, places = np.float32(noise), detector.places
-    if places.radial[pixel] != places.radial[pixel]:
+    noise32, place, azimuthal = np.float32(noise), detector.places.radial[pixel], detector.places.azimuthal
+    if place != place:
         return np.float32(np.nan), noise32
-    std = interpolate(deviation, places, pixel)
+    azimuth = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+    std = interpolate(deviation, place, azimuth)
     u = np.float32(np.sqrt(std * std + noise32 * noise32))
     if abs(np.float64(frame[pixel]) - detector.dummy) <= detector.delta:
         return np.float32(np.nan), u
     signal = np.float32(frame[pixel])
     if detector.dark.size:
         signal -= detector.dark[pixel]
-    return signal / detector.norm[pixel] - interpolate(average, places, pixel), u
+    return signal / detector.norm[pixel] - interpolate(average, place, azimuth), u
 
 
 @njit(nogil=True, cache=True)

@@ -38,18 +38,18 @@ def thresholds(
 def stands_out(
     signal: np.float32,
     norm: np.float32,
-    places: Places,
-    pixel: int,
+    place: np.float32,
+    azimuth: np.float32,
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     noise: np.float32,
     cutoff: np.float32,
 ) -> bool:
-    """Whether b - background > max(noise, cutoff hypot(std, noise)) at a pixel, with b = signal / norm."""
-    above = signal / norm - interpolate(average, places, pixel)
+    """Whether b - background > max(noise, cutoff hypot(std, noise)) at a place, with b = signal / norm."""
+    above = signal / norm - interpolate(average, place, azimuth)
     if not above > noise:
         return False
-    std = interpolate(deviation, places, pixel)
+    std = interpolate(deviation, place, azimuth)
     return bool(above > cutoff * np.float32(np.sqrt(std * std + noise * noise)))
 
 
@@ -70,11 +70,12 @@ def pick_pixels(
 ) -> int:
     """Write the flat indices of the pixels to keep to `index`, ascending; return how many there are.
 
-    `places` are NaN out of range too, and `cells` what `cells_of` says of them; the tables are (sector, bin), without
-    NaN. `index` has one place more than there are pixels, `dark` may be empty.
+    `places` are NaN out of range too, and `cells` what `cells_of` says of them; tables, (bin) or (sector, bin), have
+    no NaN. `index` has one place more than there are pixels, `dark` may be empty.
     """
     noise32, cutoff32 = np.float32(noise), np.float32(cutoff)
     near = _candidates(frame, cells, norm, dark, thresholds(average, deviation, noise, cutoff), index)
+    radial, azimuthal = places.radial, places.azimuthal
     n = 0
     for k in range(near):
         pixel = index[k]
@@ -83,7 +84,8 @@ def pick_pixels(
         raw = np.float32(frame[pixel])
         signal = raw - dark[pixel] if dark.size else raw
         index[n] = pixel
-        n += stands_out(signal, norm[pixel], places, pixel, average, deviation, noise32, cutoff32)
+        azimuth = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+        n += stands_out(signal, norm[pixel], radial[pixel], azimuth, average, deviation, noise32, cutoff32)
     return n
 
 

@@ -18,31 +18,27 @@ class Places(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def interpolate(table: NDArray[np.float32], places: Places, pixel: int) -> np.float32:
-    """The value of a table (sector, bin) at a pixel: linear along the radius, held at the ends, and around the beam."""
-    sectors = table.shape[0]
-    if sectors == 1:
-        return _along(table[0], places.radial[pixel])
-    azimuth = places.azimuthal[pixel]
-    k = min(int(azimuth), sectors - 1)
-    part = azimuth - np.float32(k)
-    near = _along(table[k], places.radial[pixel])
-    far = _along(table[k + 1 if k + 1 < sectors else 0], places.radial[pixel])
-    return near * (np.float32(1.0) - part) + far * part
-
-
-@njit(nogil=True, cache=True)
-def _along(row: NDArray[np.float32], place: np.float32) -> np.float32:
-    last = row.size - 1
-    p = min(max(float(place), 0.0), float(last))
-    k = min(int(p), max(last - 1, 0))
-    part = np.float32(p - k)
-    return row[k] * (np.float32(1.0) - part) + row[min(k + 1, last)] * part
+def interpolate(table: NDArray[np.float32], place: np.float32, azimuth: np.float32) -> np.float32:
+    """The value of a table (bin), or (sector, bin), at a place: linear along the radius, held at the ends, and around
+    the beam."""
+    bins = table.shape[-1]
+    p = min(max(float(place), 0.0), float(bins - 1))
+    k = min(int(p), max(bins - 2, 0))
+    part, after = np.float32(p - k), min(k + 1, bins - 1)
+    if table.ndim == 1:  # known as it is compiled: nothing of sectors is left in the loops of one
+        return table[k] * (np.float32(1.0) - part) + table[after] * part
+    s = min(int(azimuth), table.shape[0] - 1)
+    other, turn = (s + 1 if s + 1 < table.shape[0] else 0), azimuth - np.float32(s)
+    near = table[s, k] * (np.float32(1.0) - part) + table[s, after] * part
+    far = table[other, k] * (np.float32(1.0) - part) + table[other, after] * part
+    return near * (np.float32(1.0) - turn) + far * turn
 
 
 @njit(nogil=True, cache=True)
 def least_of_sectors(table: NDArray[np.float32]) -> NDArray[np.float32]:
     """The least of each bin in any sector."""
+    if table.ndim == 1:
+        return table
     out = table[0].copy()
     for s in range(1, table.shape[0]):
         for k in range(out.size):
@@ -68,28 +64,30 @@ def _fill_cells(place: NDArray[np.float32], top: np.float32, masked: int, cells:
 @njit(nogil=True, cache=True)
 def interpolate_image(table: NDArray[np.float32], places: Places) -> NDArray[np.float32]:
     """`interpolate` for every pixel of flat maps; NaN where they are."""
-    out = np.full(places.radial.size, np.nan, np.float32)
+    radial, azimuthal = places.radial, places.azimuthal
+    out = np.full(radial.size, np.nan, np.float32)
     for pixel in range(out.size):
-        if places.radial[pixel] == places.radial[pixel]:
-            out[pixel] = interpolate(table, places, pixel)
+        if radial[pixel] == radial[pixel]:
+            azimuth = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+            out[pixel] = interpolate(table, radial[pixel], azimuth)
     return out
 
 
 def filled(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bins (radius) or (sector, radius) as (sector, radius), without NaN: empty bins take what lies between their
-    neighbours, those around the beam first. Zeros where all are empty."""
-    rows = np.ascontiguousarray(np.atleast_2d(table))
-    empty = ~np.isfinite(rows)
+    """Bins (radius) or (sector, radius) without NaN: empty ones take what lies between their neighbours, those around
+    the beam first. Zeros where all are empty."""
+    empty = ~np.isfinite(table)
     if not empty.any():
-        return rows
-    rows, known = rows.copy(), ~empty.all(axis=0)
+        return np.ascontiguousarray(table)
+    rows, empty = np.atleast_2d(table).copy(), np.atleast_2d(empty)
+    known = ~empty.all(axis=0)
     for ring in np.flatnonzero(known & empty.any(axis=0)):
         seen = np.flatnonzero(~empty[:, ring])
         rows[:, ring] = np.interp(np.arange(len(rows)), seen, rows[seen, ring], period=len(rows))
     rings = np.flatnonzero(known)
     for row in rows:
         row[:] = np.interp(np.arange(row.size), rings, row[rings]) if rings.size else 0
-    return rows
+    return rows.reshape(table.shape)
 
 
 def levels(table: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -99,7 +97,7 @@ def levels(table: NDArray[np.float32]) -> NDArray[np.float32]:
     undone around the beam; averages themselves would flatten a background that changes quickly.
     """
     rows = filled(table)
-    if len(rows) == 1:
+    if rows.ndim == 1:
         return rows
     waves = np.fft.rfft(rows, axis=0)
     waves /= (0.75 + 0.25 * np.cos(2 * np.pi * np.arange(len(waves)) / len(rows)))[:, None]

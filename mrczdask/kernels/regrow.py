@@ -1,7 +1,7 @@
 """Dense frames from a background and the pixels that stood out of it.
 
-A pixel is a function of (key, shot, y, x). `places`, `cells` and `norm` are flat maps, and tables (sector, bin), as in
-`kernels.places`.
+A pixel is a function of (key, shot, y, x). `places`, `cells` and `norm` are flat maps, and tables (bin) or (sector,
+bin), as in `kernels.places`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrczdask.kernels.normal import fill_normal
 from mrczdask.kernels.philox import LANES, fill_rows, words_of
 from mrczdask.kernels.picking import stands_out, thresholds
-from mrczdask.kernels.places import Places, interpolate
+from mrczdask.kernels.places import Places, interpolate, least_of_sectors
 from mrczdask.kernels.poisson import looked_up, mean_table, sure_count, table_count
 
 REDRAWS: Final = 20
@@ -35,10 +35,10 @@ _BLOCK: Final = LANES.bit_length() - 1
 
 @njit(nogil=True, cache=True)
 def _padded(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The first sector of a table, in which every cell, and the one behind it, has a place."""
-    bins = table.shape[1]
-    out = np.full(max(bins, 2) + 1, table[0, -1] if bins else np.float32(0.0), np.float32)
-    out[:bins] = table[0]
+    """A table of one sector in which every cell, and the one behind it, has a place."""
+    row = least_of_sectors(table)
+    out = np.full(max(row.size, 2) + 1, row[-1] if row.size else np.float32(0.0), np.float32)
+    out[: row.size] = row
     return out
 
 
@@ -97,31 +97,35 @@ def _fill_strip(
     nx = out.shape[1]
     means, bounds = np.empty(nx, np.float32), np.empty(nx, np.float32)
     counts, odd = np.empty(nx, np.int64), np.empty(nx + 1, np.int64)
+    radial, azimuthal = places.radial, places.azimuthal
     for y in range(y0, min(y0 + words.shape[0], out.shape[0])):
         row, first = y - y0, y * nx
-        _row_means(places, first, cells, norm, average, padded, least, means, bounds)
+        _row_means(radial, azimuthal, first, cells, norm, average, padded, least, means, bounds)
         for k in range(_look_up(means, words[row], table, counts, odd)):
             x = odd[k]
             counts[x] = sure_count(means[x], words[row, x & _LANE, x >> _BLOCK], key, shot, y, x)
         n = _above(counts, bounds, odd)
         for k in range(n):
             x = odd[k]
-            w, pixel = norm[first + x], first + x
-            if not stands_out(np.float32(counts[x]), w, places, pixel, average, deviation, noise, cutoff):
+            w, p = norm[first + x], radial[first + x]
+            a = azimuthal[first + x] if azimuthal.size else np.float32(0.0)
+            if not stands_out(np.float32(counts[x]), w, p, a, average, deviation, noise, cutoff):
                 continue
             if spare.size:
                 word = spare[row, x & _LANE, x >> _BLOCK]
                 counts[x] = table_count(means[x], word, table, np.uint64(key + _KEY_STEP), shot, y, x)
-                if not stands_out(np.float32(counts[x]), w, places, pixel, average, deviation, noise, cutoff):
+                count = np.float32(counts[x])
+                if count <= bounds[x] or not stands_out(count, w, p, a, average, deviation, noise, cutoff):
                     continue
-            counts[x] = _again(means[x], w, places, pixel, average, deviation, noise, cutoff, key, shot, y, x, table)
+            counts[x] = _again(means[x], w, p, a, average, deviation, noise, cutoff, key, shot, y, x, table)
         for x in range(nx):
             out[y, x] = dummy if bounds[x] == np.inf else counts[x]
 
 
 @njit(nogil=True, cache=True)
 def _row_means(
-    places: Places,
+    radial: NDArray[np.float32],
+    azimuthal: NDArray[np.float32],
     first: int,
     cells: NDArray[np.uint16],
     norm: NDArray[np.float32],
@@ -134,17 +138,17 @@ def _row_means(
     """What `interpolate` gives of the row that begins at `first`, times the norm, and `thresholds` alike; 0 where
     masked. The padded table is that of a single sector."""
     last = first + means.size
-    place, cell, w = places.radial[first:last], cells[first:last], norm[first:last]
+    place, cell, w = radial[first:last], cells[first:last], norm[first:last]
     for x in range(means.size):
         k = np.int64(cell[x])
         part = min(max(place[x] - np.float32(k), np.float32(0.0)), np.float32(1.0))
         mean = (padded[k] * (np.float32(1.0) - part) + padded[k + 1] * part) * w[x]
         means[x] = mean if mean > 0 else np.float32(0.0)
         bounds[x] = least[k] * w[x] if least[k] < np.inf else np.float32(np.inf)
-    if average.shape[0] > 1:
+    if average.ndim > 1:
         for x in range(means.size):
             if bounds[x] < np.inf:
-                means[x] = max(interpolate(average, places, first + x) * w[x], np.float32(0.0))
+                means[x] = max(interpolate(average, place[x], azimuthal[first + x]) * w[x], np.float32(0.0))
 
 
 @njit(nogil=True, cache=True)
@@ -177,8 +181,8 @@ def _above(counts: NDArray[np.int64], bounds: NDArray[np.float32], odd: NDArray[
 def _again(
     mean: np.float32,
     norm: np.float32,
-    places: Places,
-    pixel: int,
+    place: np.float32,
+    azimuth: np.float32,
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     noise: np.float32,
@@ -194,9 +198,9 @@ def _again(
     for attempt in range(REDRAWS):
         word = words_of(x >> _BLOCK, y, shot, _REDRAW + attempt, key)[x & _LANE]
         count = table_count(float(mean), word, table, np.uint64(key + np.uint64(attempt + 2) * _KEY_STEP), shot, y, x)
-        if not stands_out(np.float32(count), norm, places, pixel, average, deviation, noise, cutoff):
+        if not stands_out(np.float32(count), norm, place, azimuth, average, deviation, noise, cutoff):
             return count
-    while count > 0 and stands_out(np.float32(count), norm, places, pixel, average, deviation, noise, cutoff):
+    while count > 0 and stands_out(np.float32(count), norm, place, azimuth, average, deviation, noise, cutoff):
         count -= 1
     return count
 
@@ -216,7 +220,7 @@ def fill_mean(
     ny, nx = out.shape
     means, bounds = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
-        _row_means(places, y * nx, cells, norm, average, padded, least, means, bounds)
+        _row_means(places.radial, places.azimuthal, y * nx, cells, norm, average, padded, least, means, bounds)
         if rounded:
             for x in range(nx):
                 means[x] = np.floor(means[x] + np.float32(0.5))
@@ -242,13 +246,15 @@ def fill_clamped(
     """
     ny, nx = out.shape
     row = np.empty((1, nx))
+    radial, azimuthal = places.radial, places.azimuthal
     for y in range(ny):
         fill_normal(key, shot, y, 0, row)
         for x in range(nx):
             pixel = y * nx + x
-            if not 0.0 <= places.radial[pixel] < average.shape[1]:
+            if not 0.0 <= radial[pixel] < average.shape[-1]:
                 out[y, x] = dummy
                 continue
-            level, std = interpolate(average, places, pixel), interpolate(deviation, places, pixel)
+            a = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+            level, std = interpolate(average, radial[pixel], a), interpolate(deviation, radial[pixel], a)
             value = max(level + std * row[0, x], 0.0) * norm[pixel]
             out[y, x] = math.floor(value + 0.5) if rounded else value

@@ -37,7 +37,7 @@ def rule(**changes: Any) -> kernel.Rule:
 def found_in(
     frame: NDArray[Any], where: kernel.Detector, how: kernel.Rule, average: Any = 3.0, deviation: Any = 1.7
 ) -> NDArray[Any]:
-    average, deviation = (np.broadcast_to(np.float32(table), (1, BINS)).copy() for table in (average, deviation))
+    average, deviation = (np.broadcast_to(np.float32(table), BINS).copy() for table in (average, deviation))
     bright, above = np.empty(frame.size + 1, np.uint32), np.empty(frame.size + 1, np.float32)
     segments = kernel.segments_of(where, BINS)
     n = kernel.find_bright(frame.ravel(), where, segments, how, average, deviation, bright, above)

@@ -28,8 +28,7 @@ def pick(
 ) -> NDArray[Any]:
     index = np.empty(frame.size + 1, np.uint32)
     places = place if isinstance(place, Places) else Places(place, NONE)
-    average, deviation = np.atleast_2d(average), np.atleast_2d(deviation)
-    cells = cells_of(places.radial, average.shape[1])
+    cells = cells_of(places.radial, average.shape[-1])
     n = pick_pixels(frame, places, cells, norm, dark, dummy, delta, average, deviation, *limits, index)
     return index[:n].astype(int)
 
@@ -76,10 +75,9 @@ def test_cells_bound_the_interpolation() -> None:
     rng = np.random.default_rng(0)
     average, deviation = rng.normal(5, 3, 50).astype(np.float32), rng.uniform(0, 2, 50).astype(np.float32)
     place = rng.uniform(-1, 50, 5000).astype(np.float32)
-    places, tables = Places(place, NONE), (average[None], deviation[None])
-    least = thresholds(*tables, 0.7, 1.5)[cells_of(place, 50)]
-    for pixel, bound in enumerate(least):
-        level, std = (interpolate(table, places, pixel) for table in tables)
+    least = thresholds(average, deviation, 0.7, 1.5)[cells_of(place, 50)]
+    for p, bound in zip(place, least, strict=True):
+        level, std = (interpolate(table, p, np.float32(0)) for table in (average, deviation))
         assert level + max(0.7, 1.5 * np.hypot(std, 0.7)) >= bound
 
 
@@ -96,7 +94,7 @@ def test_sectors_are_interpolated_around_the_beam(sectors: int) -> None:
         RegularGridInterpolator(around, table[np.arange(-1, sectors + 1) % sectors])(at)
         for table in (average, deviation)
     )
-    ours = [interpolate(average, places, pixel) for pixel in range(n)]
+    ours = [interpolate(average, *place) for place in zip(*places, strict=True)]
     np.testing.assert_allclose(ours, level, atol=2e-5)
     least = level + np.maximum(0.7, 1.5 * np.hypot(std, 0.7))
     frame = (least + rng.normal(0, 0.5, n)).astype(np.float32)

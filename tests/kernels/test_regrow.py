@@ -21,7 +21,7 @@ def fill(function: Any, place: NDArray[Any], norm: NDArray[Any], tables: list[ND
     """Call a filler with the maps of an image and tables of one sector."""
     places = Places(place.ravel(), ONE_SECTOR)
     cells = [] if function is fill_clamped else [cells_of(places.radial, tables[0].size)]
-    function(places, *cells, norm.ravel(), *(table[None] for table in tables), *rest)
+    function(places, *cells, norm.ravel(), *tables, *rest)
 
 
 def flat(mean: float, std: float, noise: float, cutoff: float, norm: float = 1.0, **keys: int) -> NDArray[Any]:
