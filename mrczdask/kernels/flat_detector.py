@@ -88,24 +88,24 @@ def nearest_and_farthest(
     rows = np.searchsorted(edge[:, 0], np.arange(good.shape[0] + 1))
     top, bottom, left, right = edge[0, 0], edge[-1, 0], edge[:, 1].min(), edge[:, 1].max()
     for k in range(centers.shape[0]):
-        cy, cx = centers[k, 0] - 0.5, centers[k, 1] - 0.5
-        i, j = math.floor(centers[k, 0]), math.floor(centers[k, 1])
+        cy, cx = centers[k, 0], centers[k, 1]
+        i, j = math.floor(cy), math.floor(cx)
         if 0 <= i < good.shape[0] and 0 <= j < good.shape[1] and good[int(i), int(j)]:
-            y, x = (i - cy) * sizes[0], (j - cx) * sizes[1]
+            y, x = (i + 0.5 - cy) * sizes[0], (j + 0.5 - cx) * sizes[1]
             if y * y + x * x < near:
                 near, ends[0, 0], ends[0, 1] = y * y + x * x, y, x
         else:
             reach = math.sqrt(near) / sizes[0] + 1.0
             first, last = max(cy - reach, 0.0), min(cy + reach + 1.0, float(good.shape[0]))
             for e in range(rows[int(first)] if first <= last else 0, rows[int(last)] if first <= last else 0):
-                y, x = (edge[e, 0] - cy) * sizes[0], (edge[e, 1] - cx) * sizes[1]
+                y, x = (edge[e, 0] + 0.5 - cy) * sizes[0], (edge[e, 1] + 0.5 - cx) * sizes[1]
                 if y * y + x * x < near:
                     near, ends[0, 0], ends[0, 1] = y * y + x * x, y, x
-        y, x = max(cy - top, bottom - cy) * sizes[0], max(cx - left, right - cx) * sizes[1]
+        y, x = max(cy - top, bottom + 1 - cy) * sizes[0], max(cx - left, right + 1 - cx) * sizes[1]
         if y * y + x * x > far:
             for row in range(good.shape[0]):
                 for e in (rows[row], rows[row + 1] - 1) if rows[row] < rows[row + 1] else (0, 0):
-                    y, x = (edge[e, 0] - cy) * sizes[0], (edge[e, 1] - cx) * sizes[1]
+                    y, x = (edge[e, 0] + 0.5 - cy) * sizes[0], (edge[e, 1] + 0.5 - cx) * sizes[1]
                     if y * y + x * x > far:
                         far, ends[1, 0], ends[1, 1] = y * y + x * x, y, x
     return ends

@@ -140,14 +140,17 @@ def test_scans_have_centres_of_their_shape() -> None:
     assert "beam_center_y" not in again.coords
 
 
-def test_the_span_needs_no_map_of_each_shot() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.98])
+def test_the_span_needs_no_map_of_each_shot(share: float) -> None:
     rng = np.random.default_rng(0)
-    bad = rng.random((40, 30)) < 0.3
-    bad[10:30, 8:20] = True
+    bad = rng.random((40, 30)) < share
+    bad[10:30, 8:20] = share > 0
     beam = MovingBeam(md.Geometry.flat((40, 30), pixel_size_m=(2.0, 0.5)), bad, "r_m", None, None, False)
     centers = rng.uniform(-10, 50, (60, 2))
     every = np.array([beam.binned_radius(center)[~bad] for center in centers])
     assert beam.span(centers) == (every.min(), every.max())
+    for k in range(60):  # whatever was found in shots before
+        assert beam.span(centers[k:]) == (every[k:].min(), every[k:].max())
 
 
 @pytest.mark.usefixtures("no_compute")
