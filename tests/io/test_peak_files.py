@@ -184,9 +184,10 @@ def test_centres_of_half_the_shots_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("indexamajig") is None, reason="CrystFEL is not installed")
-def test_crystfel_reads_the_peaks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("find", [peaks_of, about_their_beams])
+def test_crystfel_reads_the_peaks(tmp_path: Path, find: Any) -> None:
     frames = md.write_frames(frames_of(), tmp_path / "run.h5", geometry=geometry())
-    whole = peaks_of(frames).compute()
+    whole = find(frames).compute()
     md.write_peaks(whole, tmp_path / "peaks.cxi", frames=frames, geometry=geometry())
     (tmp_path / "run.lst").write_text("peaks.cxi\n")
     options = ["--peaks=cxi", "--indexing=none", "--no-revalidate", "--min-peaks=0", "-j", "1"]
