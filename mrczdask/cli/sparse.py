@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from mrczdask.cli import OK
+from mrczdask.cli.background import DEFAULT, Background
 from mrczdask.cli.files import disk_size
-from mrczdask.cli.options import AsJson, Quiet, Scheduler, read_array
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import megabytes, print_json, print_table
 from mrczdask.errors import MrczdaskError
 
 if TYPE_CHECKING:
     import xarray as xr
-    from numpy.typing import NDArray
 
     from mrczdask.execution.progress import Progress
     from mrczdask.io.geometry import Geometry
@@ -33,19 +33,7 @@ def sparsify(
     geom: str | None = None,
     dataset: str | None = None,
     cutoff_pick: float = 3.0,
-    bins: int = 800,
-    unit: Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"] = "q_A^-1",
-    error_model: Literal["poisson", "azimuthal", "hybrid", "count"] = "poisson",
-    cutoff_clip: float = 0.0,
-    cycle: int = 5,
-    noise: float = 1.0,
-    mask: str | None = None,
-    dummy: float | None = None,
-    delta_dummy: float | None = None,
-    polarization: float | None = None,
-    solid_angle: Flag = False,
-    radial_range: tuple[float, float] | None = None,
-    beam_centers: str | None = None,
+    background: Background = DEFAULT,
     budget: Flag = False,
     target_ratio: float | None = None,
     sample: int = 16,
@@ -72,33 +60,6 @@ def sparsify(
         The dataset with the frames, where an HDF5 file does not tell it.
     cutoff_pick
         A pixel is kept that is further than this above the background, in deviations.
-    bins
-        Radial bins.
-    unit
-        Of the radius.
-    error_model
-        Deviation of a pixel from its counts, or from the spread of its bin; hybrid: the latter to clip. count: by
-        quantiles, for few counts.
-    cutoff_clip
-        Pixels further from the average of their bin, in deviations, are dropped; 0: Chauvenet's criterion alone.
-    cycle
-        Most passes of clipping.
-    noise
-        Deviation of the detector, in counts.
-    mask
-        An image that is not 0 where a pixel is bad: .npy, or any format of frames. Masks of the detector always count.
-    dummy
-        Value of invalid pixels; by default what the file says.
-    delta_dummy
-        Values this close to the dummy are invalid too.
-    polarization
-        Polarization factor of the beam, to correct for.
-    solid_angle
-        Correct for the solid angle of a pixel.
-    radial_range
-        Only pixels of these radii are kept.
-    beam_centers
-        A .npy file of (y, x) of the beam in each frame, in pixels from the outer edge of the first: bins follow it.
     budget
         First show, from a sample, what each cutoff would keep, take and lose.
     target_ratio
@@ -115,27 +76,13 @@ def sparsify(
     from mrczdask.diffraction.sparsify import sparsify as sparsify_frames
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.frames import open_frames
-    from mrczdask.io.sparse_writer import write_sparse
+    from mrczdask.io.sparse_writer import save_sparse
 
     if out is None and not budget:
         raise ValueError("give --out FILE, or --budget to look only")
     images = open_frames(list(frames), dataset=dataset)
     geometry = _geometry(poni, geom, images)
-    options: dict[str, Any] = {
-        "bins": bins,
-        "unit": unit,
-        "error_model": error_model,
-        "cutoff_clip": cutoff_clip,
-        "cycle": cycle,
-        "noise": noise,
-        "mask": _mask(mask, images),
-        "dummy": dummy,
-        "delta_dummy": delta_dummy,
-        "polarization": polarization,
-        "solid_angle": solid_angle,
-        "radial_range": radial_range,
-        "beam_centers": None if beam_centers is None else read_array(beam_centers),
-    }
+    options = background.options(images.shape[-2:])
     about: dict[str, Any] = {}
     with use_scheduler(scheduler):
         if budget or target_ratio is not None:
@@ -144,7 +91,7 @@ def sparsify(
         if out is not None:
             sparse = sparsify_frames(images, geometry, cutoff_pick=cutoff_pick, **options)
             shown: Progress = None if quiet else True
-            write_sparse(sparse, out, layout=layout, geometry=geometry, resume=resume, progress=shown)
+            save_sparse(sparse, out, layout, geometry, resume, shown)
             about |= _written(out, images, cutoff_pick, as_json)
     if as_json:
         print_json(about)
@@ -171,22 +118,6 @@ def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geome
     return Geometry.flat(
         shape, distance_m=known["distance_m"], pixel_size_m=sizes, beam_center=center, wavelength_m=wavelength
     )
-
-
-def _mask(path: str | None, images: xr.DataArray) -> NDArray[Any] | None:
-    """The mask of a file; that of the frames counts by itself."""
-
-    if path is None:
-        return None
-    if path.endswith(".npy"):
-        given = read_array(path) != 0
-    else:
-        from mrczdask.io.frames import open_frames
-
-        given = open_frames(path)[0].values != 0
-    if given.shape != images.shape[-2:]:
-        raise MrczdaskError(f"{path}: the mask has the shape {given.shape}, the frames {images.shape[-2:]}")
-    return given
 
 
 def _budget(

@@ -20,7 +20,7 @@ def load_libraries() -> None:
     atexit.register(gc.freeze)
     try:
         with _absent(*UNUSED), _undocumented():
-            import dask.array
+            import dask.array  # noqa: F401
             import xarray  # noqa: F401
     finally:
         gc.freeze()

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Final, Literal, get_args
@@ -102,6 +103,20 @@ def write_sparse(
     ...     len(md.write_sparse(sparse, os.path.join(folder, "run.zarr")))
     2
     """
+    save_sparse(sparse, url, layout, geometry, resume, progress, storage_options)
+    return open_sparse(url, storage_options=storage_options)
+
+
+def save_sparse(
+    sparse: Ragged | xr.Dataset,
+    url: str | os.PathLike[str],
+    layout: Layout = "pyfai",
+    geometry: Geometry | None = None,
+    resume: bool = False,
+    progress: Progress = None,
+    storage_options: Options = None,
+) -> None:
+    """As `write_sparse`, and what was written is not opened."""
     if layout not in get_args(Layout):
         raise ValueError(f"layout={layout!r}: give one of {', '.join(get_args(Layout))}")
     path = os.fspath(url)
@@ -113,21 +128,21 @@ def write_sparse(
     dummy = _dummy(table)
     plan = plan_of(table, layout) if resume else {}
     if resume and plan_in(path, storage_options) == plan:
-        return open_sparse(path, storage_options=storage_options)
+        return
     with _kept(KeptBlocks(f"{path}.blocks", storage_options or {}) if resume else None) as kept:
         blocks: Iterator[Columns] = computed_blocks(table, tables, kept=kept, plan=plan, progress=progress, label=path)
         filters = GZIP if layout == "imaged11" else None
         with grown_store(path, filters=filters, storage_options=storage_options) as store:
-            begun = list(islice(blocks, 1))  # the others are under way while the header is written
-            blocks = chain(begun, blocks)
             if layout == "imaged11":
                 _image_d11(store, table, blocks)
-            else:
-                _header(store, table, dummy, _facts(geometry, table.attrs))
+                return
+            with ThreadPoolExecutor(1) as beside:
+                header = beside.submit(_header, store, table, dummy, _facts(geometry, table.attrs))
+                blocks = chain(list(islice(blocks, 1)), blocks)
                 plan = plan or plan_of(table, layout)
-                _pyfai(store, blocks)
-                store.text(f"{ENTRY}/sparsify/plan", json.dumps(plan))
-    return open_sparse(path, storage_options=storage_options)
+                header.result()
+            _pyfai(store, blocks)
+            store.text(f"{ENTRY}/sparsify/plan", json.dumps(plan))
 
 
 @contextmanager
@@ -218,7 +233,7 @@ def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, 
         store.put(f"{FRAMES}/{name}", values)
     store.put(f"{FRAMES}/dummy", np.float64(dummy))
     if "normalization" in header.coords:
-        store.put(f"{FRAMES}/normalization", header["normalization"].values.astype(np.float64))
+        store.put(f"{FRAMES}/normalization", header["normalization"].values)
     for name in (*CENTER, RESPONSE):
         if name in header.coords:
             store.put(f"{FRAMES}/{name}", header[name].values.astype(np.float64))
