@@ -17,7 +17,7 @@ from mrczdask.diffraction.shots import on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged, split
-from mrczdask.io.sparse_table import sparse_layout
+from mrczdask.io.sparse_table import CENTER, sparse_layout
 from mrczdask.kernels.places import Places, cells_of, filled, levels
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 from mrczdask.provenance import record
@@ -68,7 +68,8 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     Returns
     -------
     DataArray
-        Lazy (shot, y, x), in the dtype of the stored pixels; masked pixels hold the dummy.
+        Lazy (shot, y, x), in the dtype of the stored pixels; masked pixels hold the dummy. Coordinates `beam_center_y`,
+        `beam_center_x` (shot) where bins followed the beam.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
         meta=np.empty((0, 0, 0), how.dtype),
     )
     attrs = record(table.attrs, "densify", {"background": background, "seed": seed})
-    coords = {schema.SHOT: table.header[schema.SHOT]}
+    coords = {name: table.header[name] for name in (schema.SHOT, *CENTER) if name in table.header.coords}
     return xr.DataArray(images, coords, (schema.SHOT, schema.Y, schema.X), schema.IMAGES, attrs)
 
 

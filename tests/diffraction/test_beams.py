@@ -136,7 +136,9 @@ def test_scans_have_centres_of_their_shape() -> None:
     assert found.beam_center_y.values.tolist() == SAME_SPAN[:4, 0].tolist()
     assert found.background_avg.shape == (4, 8)
     # what is made of frames with such coordinates, but without centres, does not follow them
-    again = md.separate_background(md.densify(md.sparsify(scan, background=found)), GEOMETRY, bins=8)
+    dense = md.densify(md.sparsify(scan, background=found))
+    assert dense.beam_center_x.values.tolist() == SAME_SPAN[:4, 1].tolist()
+    again = md.separate_background(dense, GEOMETRY, bins=8)
     assert "beam_center_y" not in again.coords
 
 
