@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Final, Protocol
 
@@ -192,19 +192,29 @@ def is_done(journal: Journal, name: str, inputs: str) -> bool:
     return mark is not None and mark.get("digest") == inputs
 
 
-def run_resumable(regions: Sequence[Region], journal: Journal, *, progress: Progress, label: str) -> int:
+def run_resumable(
+    regions: Sequence[Region],
+    journal: Journal,
+    *,
+    progress: Progress,
+    label: str,
+    inside: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> int:
     """Do the regions that are not done, each by one worker at a time; return how many were.
 
-    Regions that another client works on are waited for, and taken over when it dies.
+    Regions that another client works on are waited for, and taken over when it dies. Where there is anything to do, it
+    is done inside the context that `inside` makes.
     """
     count = 0
-    with track(progress, len(regions), label) as advance:
+    with track(progress, len(regions), label) as advance, ExitStack() as stack:
         waiting = []
         for region in regions:
             if is_done(journal, region.name, region.digest):
                 advance()
             else:
                 waiting.append(region)
+        if waiting:
+            stack.enter_context(inside())
         while waiting:
             run = delayed(_guarded, pure=False, traverse=False)
             tasks = ((r, run(r.name, r.digest, *map(_sealed, (journal, r.work, *r.arguments)))) for r in waiting)

@@ -134,7 +134,8 @@ def write_archive(
             raise ResumeError(f"{plan.name}: a region needs an archive: write_archive(..., create_only=True) makes it")
         plan.prepare(resume=resume or region is not None)
     for plan in [] if create_only else plans:
-        run_resumable(plan.regions(region), plan.journal, progress=progress, label=plan.name.rsplit("/", 1)[-1])
+        label = plan.name.rsplit("/", 1)[-1]
+        run_resumable(plan.regions(region), plan.journal, progress=progress, label=label, inside=plan.changing)
     for where, table in tables.items():
         RaggedPlan(table, url, where, options).write(resume=resume, progress=progress)
     if region is None:

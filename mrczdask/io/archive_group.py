@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from zarr.errors import ZarrUserWarning
 
 from mrczdask import provenance
 from mrczdask.errors import MrcFormatError
+from mrczdask.io.revisions import revisions
 from mrczdask.io.shard_reader import with_shard_readers
 from mrczdask.io.source import without_secrets
 from mrczdask.io.stores import VERB, ArchiveStore
@@ -28,23 +29,30 @@ MAX_LABELS: Final = 1 << 28
 
 def open_group(store: ArchiveStore, group: str, *, lazy: bool = True) -> xr.Dataset:
     """The variables over Dask arrays, whose chunks are the shards; not `lazy`: over what Dask would read."""
-    _check_sizes(store, group)
+    arrays = _checked_arrays(store, group)
     ds = with_shard_readers(xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3))
     if not lazy:
         return ds
-    chunks = {name: _shard_chunks(variable) for name, variable in ds.data_vars.items()}
-    return ds.assign({name: ds[name].chunk(sizes) for name, sizes in chunks.items()})
+    chunks = {str(name): _shard_chunks(variable) for name, variable in ds.data_vars.items()}
+    return in_chunks(ds, chunks, revisions(store, {name: arrays[name] for name in chunks}))
 
 
-def _check_sizes(store: ArchiveStore, group: str) -> None:
-    """Refuse metadata by which reading a label or a chunk would ask for memory that no real one needs."""
+def in_chunks(ds: xr.Dataset, chunks: Mapping[str, Any], stamps: Mapping[str, str]) -> xr.Dataset:
+    """Some variables over Dask arrays, named for what changes when they do."""
+    return ds.assign({name: ds[name].chunk(sizes, token=stamps[name]) for name, sizes in chunks.items()})
+
+
+def _checked_arrays(store: ArchiveStore, group: str) -> dict[str, zarr.Array[Any]]:
+    """The arrays; refuses metadata by which reading a label or a chunk would ask for memory that no real one needs."""
     node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
-    for name, array in node.arrays():
+    arrays = dict(node.arrays())
+    for name, array in arrays.items():
         itemsize = getattr(array.dtype, "itemsize", 1) or 1
         if math.prod(array.chunks) * itemsize > MAX_CHUNK_BYTES:
             raise MrcFormatError(f"{name}: chunks of {array.chunks} {array.dtype}: more than 2 GiB", url=store.name)
         if array.ndim == 1 and name in (array.metadata.dimension_names or ()) and array.size > MAX_LABELS:  # type: ignore[union-attr]
             raise MrcFormatError(f"{name}: {array.size} labels along one dim: the metadata are corrupt", url=store.name)
+    return arrays
 
 
 def _shard_chunks(variable: xr.DataArray) -> dict[Any, int]:

@@ -6,7 +6,7 @@ import glob
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -25,6 +25,7 @@ from mrczdask.execution.resume import Region, check_plan, digest
 from mrczdask.io.archive_codecs import encoding_of
 from mrczdask.io.archive_group import arrays_of, delete_arrays, recorded
 from mrczdask.io.movie_array import MovieArray
+from mrczdask.io.revisions import changing, renew
 from mrczdask.io.shard_encoder import encode_shard
 from mrczdask.io.source import is_remote, local_path, without_secrets
 from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store
@@ -120,8 +121,13 @@ class GroupPlan:
             compute=False,
             encoding=encoding,
         )
+        renew(self.journal, map(str, self.dataset.data_vars))
         for name in reversed(self.lazy):
             self.journal.write(_in(name, PLAN), self.content)
+
+    def changing(self) -> AbstractContextManager[None]:
+        """A context in which regions are written."""
+        return changing(self.journal, self.lazy)
 
     def regions(self, wanted: Mapping[str, slice] | None) -> list[Region]:
         """A region a Dask chunk: computed and written as one shard."""

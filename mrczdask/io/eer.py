@@ -57,6 +57,7 @@ class EerReader:
     upsampling: int = 1
     group: int = 1
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    stamp: str = field(default="", repr=False)
 
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Fill `out` with rows and columns of the fractions; a camera frame is always decoded whole."""
@@ -137,6 +138,7 @@ def open_eer(
             raise ValueError(f"frames_per_fraction={frames_per_fraction}: give 1 to {len(pages)}, the frames in {url}")
         segments = find_segments(pages, source.size)
         ny, nx = int(pages[0].imagelength), int(pages[0].imagewidth)
+        stamp = str(source.fingerprint)
         items = _items(every[0].tags.valueof(ACQUISITION_TAG))
         each = [credible(schema.DOSE, _items(page.tags.valueof(FRAME_TAG)).get("dose", ("",))[0]) for page in pages]
         bits = _bits(pages[0])
@@ -154,6 +156,7 @@ def open_eer(
         upsampling=upsampling,
         group=frames_per_fraction,
         storage_options=storage_options,
+        stamp=stamp,
     )
     return _movie(reader, items, each, storage_options)
 

@@ -18,6 +18,7 @@ from mrczdask.io.hdf5_file import Options
 from mrczdask.io.part_reader import joined
 from mrczdask.io.reader import FrameReader
 from mrczdask.io.source import is_remote, local_path, open_source, unwrapped_name
+from mrczdask.io.stamps import file_stamp, file_stamps
 
 SINGLE: Final = (".cbf", ".img", ".mccd", ".mar3450", ".mar2300")
 """Formats of one frame a file: the first file tells the shape of all."""
@@ -63,25 +64,16 @@ def open_fabio_frames(urls: Sequence[str], storage_options: Options = None) -> F
     first = _open_one(urls[0], storage_options)
     readers: list[FrameReader] = [first[0]]
     single = unwrapped_name(urls[0]).lower().endswith(SINGLE)
-    for url in urls[1:]:
-        if single:
-            readers.append(
-                FabioReader(url, first[0].shape, first[0].dtype, storage_options, _stamp(url, storage_options))
-            )
-        else:
-            readers.append(_open_one(url, storage_options)[0])
+    if single:
+        stamps = zip(urls[1:], file_stamps(urls[1:], storage_options), strict=True)
+        readers += [FabioReader(url, first[0].shape, first[0].dtype, storage_options, at) for url, at in stamps]
+    else:
+        readers += [_open_one(url, storage_options)[0] for url in urls[1:]]
     return FrameSet(joined(readers), attrs=first[1])
 
 
-def _stamp(url: str, options: Options) -> str:
-    if is_remote(url):
-        return ""
-    stat = os.stat(local_path(url))
-    return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
 def _open_one(url: str, options: Options) -> tuple[FabioReader, dict[str, Any]]:
-    stamp = _stamp(url, options)
+    stamp = file_stamp(url, options)
     with _opened(url, options) as image:
         if len(image.shape) != 2 or np.dtype(image.dtype).kind not in "iuf":
             raise MrcFormatError(f"{image.dtype} {image.shape}: no frames", url=url)

@@ -17,7 +17,7 @@ from mrczdask.io.hdf5_reader import ChunkReader, LibraryReader, dataset_reader
 from mrczdask.io.part_reader import PartReader, joined
 from mrczdask.io.reader import FrameReader
 from mrczdask.io.session import natural_key
-from mrczdask.io.source import open_source
+from mrczdask.io.stamps import file_stamp
 
 NUMBERED: Final = re.compile(r"data_\d+")
 """Names under which an Eiger master links its data files."""
@@ -57,7 +57,7 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
         if detector is not None:
             attrs = detector_attrs(detector, entry, reader.dtype)
             bad = mask_of(detector, reader.shape[1:])
-            mask = None if bad is None else dataset_reader(bad, url, storage_options, _stamp(url, storage_options))
+            mask = None if bad is None else dataset_reader(bad, url, storage_options, file_stamp(url, storage_options))
     scan = (full[0], full[1]) if len(full) == _SCAN_NDIM and len(opened) == 1 else None
     return FrameSet(reader, scan=scan, attrs=attrs, mask=mask, together=_together(opened[0][0]))
 
@@ -71,11 +71,6 @@ def frame_datasets(url: str, dataset: str | None = None) -> list[tuple[_Place, t
                 item = holder[place.path]
                 found.append((place, tuple(map(int, item.shape)), item.dtype))
     return found
-
-
-def _stamp(url: str, options: Options) -> str:
-    with open_source(url, options) as source:
-        return str(source.fingerprint)
 
 
 def _together(reader: FrameReader) -> int:
@@ -155,7 +150,7 @@ def _open(place: _Place, master: str, options: Options) -> tuple[FrameReader, tu
             full = tuple(map(int, dataset.shape))
             if dataset.is_virtual:
                 return _virtual(dataset, place.url, options), full
-            return dataset_reader(dataset, place.url, options, _stamp(place.url, options)), full
+            return dataset_reader(dataset, place.url, options, file_stamp(place.url, options)), full
     except FileNotFoundError:
         if place.url == master:
             raise
@@ -169,7 +164,7 @@ def _virtual(dataset: Any, url: str, options: Options) -> FrameReader:
     Sources are opened here: the library gives fill values for one that is missing, and no error.
     """
     library = LibraryReader(
-        url, dataset.name, tuple(dataset.shape), dataset.dtype.newbyteorder("="), options, _stamp(url, options)
+        url, dataset.name, tuple(dataset.shape), dataset.dtype.newbyteorder("="), options, file_stamp(url, options)
     )
     parts: list[tuple[int, FrameReader]] = []
     plain = dataset.ndim == 3

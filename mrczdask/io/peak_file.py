@@ -18,7 +18,7 @@ from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.crystfel_stream import read_stream
 from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
-from mrczdask.io.sparse import opened
+from mrczdask.io.sparse import opened, stamp
 from mrczdask.io.sparse_table import CENTER
 
 CXI_RESULT: Final = "entry_1/result_1"
@@ -91,7 +91,7 @@ def open_peaks(url: str | os.PathLike[str]) -> Ragged:
             raise MrcFormatError(f"there are no peaks: neither {CXI_RESULT} nor {NEXUS_PEAKS}", url=path)
     n = header.sizes[schema.SHOT]
     edges = [*range(0, max(n, 1), SHOTS), n]
-    name = f"peaks-{tokenize(source, os.path.getmtime(path), n)}"
+    name = f"peaks-{tokenize(source, stamp(path), n)}"
     graph: dict[Any, Any] = {(name, k): (source.block, a, b) for k, (a, b) in enumerate(pairwise(edges))}
     return Ragged(header, layer_of(name, graph, [], np.diff(edges).tolist()), PEAKS)
 

@@ -22,9 +22,10 @@ from mrczdask.errors import MrcFormatError, ResumeError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest, region_lock
-from mrczdask.io.archive_group import arrays_of, delete_arrays, open_group, recorded, with_long_strings
+from mrczdask.io.archive_group import arrays_of, delete_arrays, in_chunks, open_group, recorded, with_long_strings
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import SHOT_EDGE, Block, Layout, Ragged, layer_of, split
+from mrczdask.io.revisions import changing, revisions
 from mrczdask.io.source import without_secrets
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
@@ -78,10 +79,14 @@ class RaggedPlan:
         lazy = [str(n) for n, v in header.data_vars.items() if v.dims[:1] == (schema.SHOT,) and n != self.layout.count]
         return sorted(lazy)
 
+    @property
+    def _counted(self) -> list[str]:
+        return [*self.per_shot, self.layout.count]
+
     @cached_property
     def content(self) -> dict[str, Any]:
         """What must be the same to go on."""
-        header = self.table.header.drop_vars([*self.per_shot, self.layout.count], errors="ignore")
+        header = self.table.header.drop_vars(self._counted, errors="ignore")
         settings = {name: value for name, value in header.attrs.items() if name not in ("history", "provenance")}
         return {
             "verb": VERB,
@@ -122,7 +127,9 @@ class RaggedPlan:
             with track(progress, len(self.table.chunks), self.name.rsplit("/", 1)[-1]) as advance:
                 for _ in range(stored["done"]):
                     advance()
-                self._append(journal, stored, advance)
+                if stored["done"] < len(self.table.chunks):
+                    with changing(journal, (*self.layout.columns, self.layout.pointer, *self._counted)):
+                        self._append(journal, stored, advance)
 
     def _check_free(self) -> None:
         """Refuse a group that holds what another call or program has written."""
@@ -140,7 +147,7 @@ class RaggedPlan:
         store = open_store(self.place, self.options, read_only=False)
         delete_arrays(store, self.group)
         table, layout, n = self.table, self.layout, len(self.table)
-        fixed = with_long_strings(table.header.drop_vars([*self.per_shot, layout.count], errors="ignore").load())
+        fixed = with_long_strings(table.header.drop_vars(self._counted, errors="ignore").load())
         fixed = recorded(fixed, "zstd")
         columns = {name: np.dtype(dtype).str for name, dtype in layout.columns.items()}
         names = {"row": layout.row, "pointer": layout.pointer, "count": layout.count}
@@ -188,7 +195,7 @@ class RaggedPlan:
                 for name in layout.columns if n else ():
                     arrays[name].resize((rows + n,))
                     arrays[name][rows:] = piece[name].values
-                for name in (*self.per_shot, layout.count) if span.stop > span.start else ():
+                for name in self._counted if span.stop > span.start else ():
                     arrays[name][span] = piece[name].values
                 arrays[layout.pointer][span.start : span.stop + 1] = piece[layout.pointer].values + np.uint64(rows)
                 rows += n
@@ -229,20 +236,20 @@ def open_ragged(place: Place, group: str, options: Mapping[str, Any] | None = No
     if sum(sizes) != pointer.size - 1 or pointer[0] or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
         raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: it is damaged", url=url)
     ds = open_group(store, group, lazy=False).drop_vars([layout.pointer, *columns])
-    header = ds.assign({name: ds[name].chunk({schema.SHOT: tuple(sizes)}) for name in ds.data_vars if ds[name].ndim})
+    per_shot = [str(name) for name in ds.data_vars if ds[name].ndim]
+    stamps = revisions(store, {name: node[name] for name in (*columns, *per_shot)})  # type: ignore[misc]
+    header = in_chunks(ds, {name: {schema.SHOT: tuple(sizes)} for name in per_shot}, stamps)
     header.attrs.pop(LAYOUT)
     header.encoding[FRAMES_TOKEN] = state.get("plan", {}).get("input", "")
     shape = header.attrs.get("shape")
     pixels = math.prod(map(int, shape)) if shape is not None and "index" in columns else None
-    return Ragged(header, _blocks(arrays, layout, pointer, sizes, pixels, url), layout)
+    reader = _Columns({name: arrays[name] for name in columns}, pixels, url)
+    return Ragged(header, _blocks(reader, pointer, sizes, [stamps[name] for name in columns]), layout)
 
 
-def _blocks(
-    arrays: Mapping[str, Any], layout: Layout, pointer: NDArray[np.int64], sizes: list[int], pixels: Any, url: str
-) -> da.Array:
-    columns = _Columns({name: arrays[name] for name in layout.columns}, pixels, url)
+def _blocks(columns: _Columns, pointer: NDArray[np.int64], sizes: list[int], stamps: list[str]) -> da.Array:
     edges = np.cumsum([0, *sizes]).tolist()
-    name = f"ragged-{tokenize(url, pointer, sizes)}"
+    name = f"ragged-{tokenize(columns.url, pointer, sizes, stamps)}"
     graph: dict[Any, Any] = {
         (name, k): (columns.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
     }

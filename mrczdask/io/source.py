@@ -230,7 +230,15 @@ def _open_wrapped(url: str, storage_options: Mapping[str, Any] | None) -> Iterat
 
     opener = _WRAPPERS[os.path.splitext(url)[1].lower()]
     with fsspec.open(url, "rb", **dict(storage_options or {})) as raw, opener(raw, "rb") as stream:
-        yield _WrappedSource(stream, url)
+        yield _WrappedSource(stream, url, _fingerprint(url, storage_options))
+
+
+def _fingerprint(url: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of the file as it is stored, whatever its suffix."""
+    if is_remote(url):
+        return _RemoteSource(url, storage_options, None).fingerprint
+    stat = os.stat(local_path(url))
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 class _WrappedSource:
@@ -238,8 +246,9 @@ class _WrappedSource:
 
     concurrent = False
 
-    def __init__(self, stream: IO[bytes], url: str):
+    def __init__(self, stream: IO[bytes], url: str, fingerprint: dict[str, Any]):
         self._stream, self._url = stream, url
+        self.fingerprint = fingerprint
         self._size: int | None = None
 
     @property
@@ -247,10 +256,6 @@ class _WrappedSource:
         if self._size is None:
             self._size = self._unpack(self._measure)
         return self._size
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        return {"size": self.size}
 
     def read_at(self, offset: int, size: int) -> bytes:
         return self._unpack(lambda: self._seek_and_read(offset, size))

@@ -22,9 +22,10 @@ from mrczdask.errors import MrcFormatError, StoreError
 from mrczdask.io.detector_facts import detector_attrs, find_detector
 from mrczdask.io.hdf5_file import Options, open_hdf5
 from mrczdask.io.ragged import Block, Ragged, layer_of
-from mrczdask.io.source import is_remote, open_source
+from mrczdask.io.source import is_remote
 from mrczdask.io.sparse_sectors import sectors_in
 from mrczdask.io.sparse_table import CENTER, RESPONSE, SECTOR, sparse_layout
+from mrczdask.io.stamps import file_stamp, folder_stamp
 
 ENTRY: Final = "entry_0000"
 FRAMES: Final = "entry_0000/sparse_frames"
@@ -141,7 +142,7 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storag
         )
     step = max(1, shots or BLOCK_BYTES // (4 * max(source.pixels, 1)))
     edges = [*range(0, max(pointer.size - 1, 1), step), pointer.size - 1]
-    name = f"sparse-{tokenize(source, _stamp(path, storage_options), pointer, step)}"
+    name = f"sparse-{tokenize(source, stamp(path, storage_options), pointer, step)}"
     graph: dict[Any, Any] = {
         (name, k): (source.block, pointer[a : b + 1], a) for k, (a, b) in enumerate(pairwise(edges))
     }
@@ -284,15 +285,13 @@ def _sorted(block: Block) -> Block:
     return Block(block.counts, {name: values[order] for name, values in block.columns.items()})
 
 
-def _stamp(path: str, options: Options) -> str:
-    """What changes when the file does; nothing is known of a Zarr folder in an object store."""
-    if is_remote(path):
-        if path.endswith(".zarr"):
-            return ""
-        with open_source(path, options) as source:
-            return str(source.fingerprint)
-    stat = os.stat(path)
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+def stamp(path: str, options: Options = None) -> str:
+    """What changes when a file or a Zarr folder does."""
+    return folder_stamp(path, options) if _is_folder(path) else file_stamp(path, options)
+
+
+def _is_folder(path: str) -> bool:
+    return path.endswith(".zarr") if is_remote(path) else os.path.isdir(path)
 
 
 @contextmanager
@@ -300,7 +299,7 @@ def opened(path: str, storage_options: Options = None) -> Iterator[Any]:
     """The root group of an HDF5 file or a Zarr folder, to read."""
     if not is_remote(path) and not os.path.exists(path):
         raise FileNotFoundError(path)
-    if path.endswith(".zarr") if is_remote(path) else os.path.isdir(path):
+    if _is_folder(path):
         import zarr
 
         yield zarr.open_group(path, mode="r", storage_options=dict(storage_options) if storage_options else None)

@@ -72,6 +72,7 @@ class TiffReader:
     stored: np.dtype[Any] | None = None
     """Dtype of plain pixels that follow each other, of which any rows are read; None: strips and tiles are decoded."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    stamp: str = field(default="", repr=False)
 
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Fill `out` with rows and columns of the frames; only the strips that hold them are read."""
@@ -218,6 +219,7 @@ def _reader(
         across=-(-int(page.imagewidth) // int(page.tilewidth)) if page.is_tiled else 1,
         stored=stored,
         storage_options=storage_options,
+        stamp=str(source.fingerprint),
     )
 
 

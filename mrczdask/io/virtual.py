@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -115,14 +116,17 @@ def open_virtual(
     folders = [
         url.rstrip("/").rpartition("/")[0] if is_remote(url) else os.path.dirname(os.path.abspath(local_path(url)))
     ]
+    stamp = None  # a repository of icechunk is read as it was at one moment
     if suffix == ICECHUNK_SUFFIX:
         from mrczdask.io.virtual_icechunk import open_icechunk
 
         ds = open_icechunk(url, [*folders, *allow], storage_options)
     else:
-        store = ReferenceStore(_references(url, suffix, storage_options), url, [*folders, *allow], storage_options)
+        references, stamp = _references(url, suffix, storage_options)
+        store = ReferenceStore(references, url, [*folders, *allow], storage_options)
         ds = xr.open_zarr(store, chunks=None, consolidated=True, zarr_format=2)
-    return ds.assign({name: v.chunk(_chunks(v)) for name, v in ds.data_vars.items()})
+    tokens = {name: None if stamp is None else f"{url} {name} {stamp}" for name in ds.data_vars}
+    return ds.assign({name: v.chunk(_chunks(v), token=tokens[name]) for name, v in ds.data_vars.items()})
 
 
 def _suffix(url: str) -> str:
@@ -132,20 +136,22 @@ def _suffix(url: str) -> str:
     return found
 
 
-def _references(url: str, suffix: str, options: Mapping[str, Any] | None) -> References:
+def _references(url: str, suffix: str, options: Mapping[str, Any] | None) -> tuple[References, str]:
+    """The references, and what changes when they do."""
     place = url if suffix == JSON_SUFFIX else f"{url.rstrip('/')}/.zmetadata"
     with open_source(place, options) as source:
         if source.size > MAX_METADATA_BYTES:
             raise MrcFormatError(f"{source.size} bytes of references are refused: use .parquet", url=url)
         raw = source.read_at(0, source.size)
+        stamp = f"{source.fingerprint} {hashlib.blake2b(raw).hexdigest()}"
     if suffix == JSON_SUFFIX:
-        return JsonReferences(raw, url)
+        return JsonReferences(raw, url), stamp
     _need("fastparquet")
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
         raise MrcFormatError("this is no folder of references: its .zmetadata are no JSON", url=url) from None
-    return ParquetReferences(document, url, options)
+    return ParquetReferences(document, url, options), stamp
 
 
 def _need(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from mrczdask.io.write import replace_file
 
 RECORD_SIZE: Final = 10_000
 """References of one parquet file."""
+REVISION: Final = "revision"
+"""Other readers of references skip it."""
 
 
 def metadata(table: VirtualTable) -> dict[str, Any]:
@@ -83,7 +86,12 @@ def write_json(table: VirtualTable, path: str) -> None:
             int(table.offsets[place]),
             int(table.lengths[place]),
         ]
-    replace_file(path, json.dumps({"version": 1, "refs": refs}).encode())
+    replace_file(path, json.dumps({"version": 1, REVISION: _drawn(), "refs": refs}).encode())
+
+
+def _drawn() -> str:
+    """A mark of this index: files may have got other pixels in the same places since the last one."""
+    return secrets.token_hex(16)
 
 
 def write_parquet(table: VirtualTable, path: str) -> None:
@@ -116,7 +124,7 @@ def write_parquet(table: VirtualTable, path: str) -> None:
         raw = base64.b64decode(text.removeprefix("base64:"))
         one = {"path": [None], "offset": [0], "size": [0], "raw": [raw]}
         write(os.path.join(path, name, "refs.0.parq"), _padded(pd.DataFrame(one)))
-    document = {"metadata": kept, "record_size": RECORD_SIZE}
+    document = {"metadata": kept, "record_size": RECORD_SIZE, REVISION: _drawn()}
     replace_file(os.path.join(path, ".zmetadata"), json.dumps(document).encode())
 
 

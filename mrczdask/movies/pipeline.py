@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -248,7 +248,7 @@ class _Task:
             Region(f"sums/{k}", inputs[k], sum_movie, (movie, k, alone[k], *references, first))
             for k, movie in enumerate(movies)
         ]
-        run_resumable(regions, self.journal, progress=progress, label=f"1/{passes} sums and outliers")
+        self._run(SUMS, regions, progress, f"1/{passes} sums and outliers")
         backgrounds, made, arrays = self._windows(inputs, first, progress) if self.radius else ([None], inputs, {})
         arrays |= {name: array for name, array in first.items() if name in ("defect_kind", "weight")}
         arrays |= self.layout.arrays(MOVIES)
@@ -261,8 +261,12 @@ class _Task:
             )
             for k, movie in enumerate(movies)
         ]
-        run_resumable(regions, self.journal, progress=progress, label=f"{passes}/{passes} correction")
+        self._run(MOVIES, regions, progress, f"{passes}/{passes} correction")
         remove_unfinished(self.url)
+
+    def _run(self, group: str, regions: list[Region], progress: Progress, label: str) -> None:
+        inside = partial(self.layout.changing, group)
+        run_resumable(regions, self.journal, progress=progress, label=label, inside=inside)
 
     def _windows(
         self, inputs: list[str], first: dict[str, Any], progress: Progress
@@ -290,7 +294,7 @@ class _Task:
             )
             for k, rows in enumerate(self.layout.bands)
         ]
-        run_resumable(regions, self.journal, progress=progress, label="2/3 windows")
+        self._run(WINDOWS, regions, progress, "2/3 windows")
         variances = report[:, REPORT.index("variance")]
         members = [_members(window, places) for window in windows]
         plain = self.method == "plain"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ import zarr
 
 from mrczdask import schema
 from mrczdask.io.archive import add_coords, create_arrays, open_arrays
+from mrczdask.io.journal import StoreJournal
+from mrczdask.io.revisions import changing
 from mrczdask.movies.pipeline_steps import REPORT
 from mrczdask.movies.sums import sum_dtype
 
@@ -49,6 +52,10 @@ class Layout:
     def arrays(self, group: str) -> dict[str, zarr.Array[Any]]:
         """The arrays of a group, to be read and written."""
         return open_arrays(self.url, group, list(self._inner(group)), self.options or None)
+
+    def changing(self, group: str) -> AbstractContextManager[None]:
+        """A context in which arrays of a group are written."""
+        return changing(StoreJournal(f"{self.url}/{group}", self.options), self._inner(group))
 
     def _inner(self, group: str) -> dict[str, tuple[int, ...]]:
         """Chunks by name: bands of rows of what the second pass reads, frames of movies."""

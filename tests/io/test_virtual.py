@@ -57,6 +57,21 @@ def test_the_cube_is_the_files(tmp_path: Path, kind: str, files: str, order: str
     np.testing.assert_array_equal(again.images[2, 1, 5:9], movies[2, 1, 5:9])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_of_changed_files_is_another_array(tmp_path: Path, kind: str) -> None:
+    """The pixels lie in the same places of the same files: only the index was made anew."""
+    need(kind)
+    target = tmp_path / f"s.{kind}"
+    names = []
+    for add in (0, 1):
+        for k in range(2):
+            (tmp_path / f"m{k}.mrc").write_bytes(mrc_bytes(counts((2, 6, 5), "i2", seed=k) + np.int16(add), 1))
+        md.virtualize(str(tmp_path / "m*.mrc"), target, order="name")
+        names += [md.open_archive(target).images.data.name for _ in range(2)]
+    assert names[0] == names[1]
+    assert names[2] == names[3] != names[0]
+
+
 def test_zeros_stay_counts(tmp_path: Path) -> None:
     md.write_mrcz(np.zeros((2, 8, 8), np.int8), tmp_path / "m.mrcz")
     cube = md.virtualize(tmp_path / "m.mrcz", tmp_path / "s.json")

@@ -188,6 +188,13 @@ def counts(url: Path) -> dict[str, int]:
     return {"/".join(mark.parts[-2:]): mark.stat().st_mtime_ns for mark in marks}
 
 
+def stored_names(url: Path) -> set[str]:
+    """What Dask calls the images of the archive."""
+    tree = md.open_archive(url)
+    places = ("derived/sums/corrected", "derived/windows/reference", "movies/images")
+    return {tree[place].data.name for place in places}
+
+
 def redone(url: Path, before: dict[str, int]) -> set[str]:
     return {name.removesuffix(".done") for name, at in counts(url).items() if before.get(name) != at}
 
@@ -203,13 +210,16 @@ def copy(files: Path, whole: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_changed_movie_and_those_around_it_are_done_again(copy: tuple[Path, Path], tmp_path: Path) -> None:
     folder, url = copy
-    before = counts(url)
+    before, names = counts(url), stored_names(url)
+    md.process_session(opened(folder), url, gain=GAIN, **OPTIONS)
+    assert stored_names(url) == names
     one, other = (simulated(seed=seed)[0].images.isel(movie=6) for seed in (0, 3))
     md.write_mrcz(one.copy(data=other.data), folder / "movie_6.mrcz")
     md.process_session(opened(folder), url, gain=GAIN, **OPTIONS)
     again = redone(url, before)
     assert {name for name in again if name.startswith("sums/")} == {"sums/6"}
     assert {name for name in again if name.startswith("movies/")} == {f"movies/{k}" for k in (4, 5, 6, 7, 8)}
+    assert not stored_names(url) & names
     fresh = tmp_path / "fresh.zarr"
     md.process_session(opened(folder), fresh, gain=GAIN, **OPTIONS)
     assert_same(url, fresh)
