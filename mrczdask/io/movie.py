@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import xarray as xr
 from xarray.core import indexing
 
 from mrczdask import schema
-from mrczdask.formats.facts import Facts
 from mrczdask.io.movie_array import MovieArray
-from mrczdask.io.mrc_file import Truncated, open_mrc
 from mrczdask.io.reader import MovieFile
-from mrczdask.io.sidecar import read_sidecar
 from mrczdask.io.source import unwrapped_name
+
+if TYPE_CHECKING:
+    from mrczdask.formats.facts import Facts
+    from mrczdask.io.mrc_file import Truncated
 
 TIFF_SUFFIXES: Final = (".tif", ".tiff", ".gtiff")
 EER_SUFFIXES: Final = (".eer",)
@@ -114,6 +115,8 @@ def open_file(
     storage_options: Mapping[str, Any] | None = None,
 ) -> MovieFile:
     """Open by suffix, and take in the mdoc beside the file; what is not TIFF or EER is read as MRC."""
+    from mrczdask.io.sidecar import read_sidecar
+
     if truncated not in ("error", "readable"):
         raise ValueError(f'truncated={truncated!r}: give "error" or "readable"')
     name = unwrapped_name(url).lower()
@@ -133,6 +136,8 @@ def open_file(
             storage_options=storage_options,
         )
     else:
+        from mrczdask.io.mrc_file import open_mrc
+
         movie = open_mrc(url, signed=signed, truncated=truncated, storage_options=storage_options)  # type: ignore[arg-type]
     return with_facts(movie, read_sidecar(url, movie.reader.shape[0], storage_options))
 

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -16,9 +16,11 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError, MrczdaskWarning
 from mrczdask.io.movie import Chunks, chunked, coord_variable, lazy_variable, open_file
 from mrczdask.io.movie_array import MovieArray
-from mrczdask.io.mrc_file import Truncated
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import is_remote, local_path, unwrapped_name
+
+if TYPE_CHECKING:
+    from mrczdask.io.mrc_file import Truncated
 
 _OPEN_THREADS: Final = 16
 """Movies opened at the same time: opening waits for the store, not for the processor."""
