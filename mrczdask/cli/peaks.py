@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Parameter
 
 from mrczdask.cli import OK
-from mrczdask.cli.options import AsJson, Quiet, Scheduler, read_array
+from mrczdask.cli.background import DEFAULT, Background
+from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -33,16 +34,9 @@ def peaks(
     cutoff_peak: float = 5.0,
     patch_size: int = 5,
     connected: int = 3,
-    bins: int = 800,
-    unit: Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"] = "q_A^-1",
-    error_model: Literal["poisson", "azimuthal", "hybrid", "count"] = "poisson",
-    noise: float = 1.0,
-    dummy: float | None = None,
-    polarization: float | None = None,
-    solid_angle: Annotated[bool, Parameter(negative="")] = False,
+    background: Background = DEFAULT,
     gaps: Literal["fill", "ignore", "void"] = "fill",
     centroid: Literal["weighted", "plain"] = "weighted",
-    beam_centers: str | None = None,
     block: int = 16,
     live: float | None = None,
     plot: Annotated[bool, Parameter(negative="")] = False,
@@ -71,27 +65,10 @@ def peaks(
         Side of the square around a peak, in pixels.
     connected
         Least pixels of it that stand out.
-    bins
-        Radial bins of the background.
-    unit
-        Of the radius.
-    error_model
-        Of the background: poisson, azimuthal, hybrid or count.
-    noise
-        Of the detector, in counts.
-    dummy
-        Value of invalid pixels, where the frames do not tell it.
-    polarization
-        Polarization factor of the beam to correct for.
-    solid_angle
-        Correct for the solid angle of a pixel.
     gaps
         Masked pixels beside a peak: fill them from the peak, ignore them as published, or void the peak.
     centroid
         Of a peak: weighted by a Gaussian about itself, or plain as published.
-    beam_centers
-        A .npy file of (y, x) of the beam in each frame, in pixels from the outer edge of the first: bins follow it, and
-        so does CrystFEL. With --live of each frame that will come.
     block
         Most frames that are searched together.
     live
@@ -107,24 +84,15 @@ def peaks(
     source: Any = files[0] if len(files) == 1 else list(files)
     detector = _detector(geometry, source, live)
     part = f"{out}{_PART}"
-    centers = None if beam_centers is None else _centers(beam_centers, source, dataset, live)
     if not resume and os.path.isdir(part):
         shutil.rmtree(part)
-    options = {
-        "cutoff_peak": cutoff_peak,
-        "patch_size": patch_size,
-        "connected": connected,
-        "bins": bins,
-        "unit": unit,
-        "error_model": error_model,
-        "noise": noise,
-        "dummy": _dummy(source, dataset) if dummy is None else dummy,
-        "polarization": polarization,
-        "solid_angle": solid_angle,
-        "gaps": gaps,
-        "centroid": centroid,
-        "beam_centers": centers,
-    }
+    options = background.options(detector.shape)
+    if background.dummy is None:
+        options["dummy"] = _dummy(source, dataset)
+    if background.beam_centers is not None:
+        options["beam_centers"] = _centers(options["beam_centers"], source, dataset, live)
+    options |= {"cutoff_peak": cutoff_peak, "patch_size": patch_size, "connected": connected}
+    options |= {"gaps": gaps, "centroid": centroid}
     with use_scheduler(scheduler):
         watch = PeakWatch(
             source,
@@ -176,13 +144,12 @@ def _present(source: Any, dataset: str | None) -> xr.DataArray | None:
     return open_frames(source, dataset=dataset, chunks=None)
 
 
-def _centers(path: str, source: Any, dataset: str | None, live: float | None) -> NDArray[Any]:
-    """Beam centres of a file, as many as there are frames where no more will come."""
+def _centers(found: NDArray[Any], source: Any, dataset: str | None, live: float | None) -> NDArray[Any]:
+    """Beam centres, as many as there are frames where no more will come."""
     import math
 
     from mrczdask.diffraction.beams import shot_centers
 
-    found = read_array(path)
     frames = _present(source, dataset) if live is None else None
     return found if frames is None else shot_centers(found, math.prod(frames.shape[:-2]))
 

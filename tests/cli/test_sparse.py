@@ -70,6 +70,32 @@ def test_bins_follow_the_beam_and_files_go_to_urls(run: xr.DataArray, capsys: py
     assert "centers.npy: this is no .npy file" in capsys.readouterr().err
 
 
+def test_options_of_the_background_are_those_of_the_library(
+    run: xr.DataArray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(5)
+    images = {"dark": rng.uniform(0, 0.5, SHAPE), "flat": rng.uniform(0.9, 1.1, SHAPE)}
+    images["mask"] = rng.random(SHAPE) < 0.05
+    for name, image in images.items():
+        np.save(f"{name}.npy", image)
+    md.write_mrcz(images["dark"].astype(np.float32)[None], "dark.mrc")
+    command = ["sparsify", "run_master.h5", "-o", "run_sparse.h5", "--cutoff-pick", "1", *QUIET]
+    given = ["--sectors", "5", "--error-model", "hybrid", "--cutoff-clip", "2.5", "--cycle", "3", "--noise", "0.5"]
+    given += ["--polarization", "0.9", "--solid-angle", "--radial-range", "0.1", "4", "--unit", "q_nm^-1"]
+    assert main([*command, *given, "--dark", "dark.mrc", "--flat", "flat.npy", "--mask", "mask.npy"]) == OK
+    images["dark"] = images["dark"].astype(np.float32)
+    options = {"error_model": "hybrid", "cutoff_clip": 2.5, "cycle": 3, "noise": 0.5, "polarization": 0.9, "sectors": 5}
+    options |= {"solid_angle": True, "radial_range": (0.1, 4.0), "unit": "q_nm^-1", "bins": 20, **images}
+    found = md.open_sparse("run_sparse.h5").compute()
+    expected = md.sparsify(run, GEOMETRY, cutoff_pick=1.0, **options).compute()
+    np.testing.assert_array_equal(found["index"], expected["index"])
+    np.testing.assert_array_equal(found["intensity"], expected["intensity"])
+    assert found.sizes["sector"] == 5
+    np.save("dark.npy", images["dark"][1:])
+    assert main([*command, "--dark", "dark.npy"]) == FAILED
+    assert "dark.npy: the dark has the shape (59, 70), the frames (60, 70)" in capsys.readouterr().err
+
+
 def test_the_budget_is_shown_before_a_file_is_written(run: xr.DataArray, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sparsify", "run_master.h5", "--budget", "--sample", "3", *QUIET]) == OK
     shown = capsys.readouterr().out
