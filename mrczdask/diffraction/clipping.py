@@ -128,7 +128,7 @@ def _coords(images: xr.DataArray, radial: RadialBins) -> dict[str, Any]:
     """Coordinates of the shots, the bins, and of what `sparsify` needs to know of each pixel."""
     plane = (schema.Y, schema.X)
     found: dict[str, Any] = {
-        str(name): coord
+        str(name): coord.variable  # a coordinate of frames brings the others along
         for name, coord in images.coords.items()
         if set(coord.dims) <= {schema.SHOT} and name not in CENTER
     }
