@@ -15,6 +15,7 @@ from mrczdask.diffraction.shots import as_shots, frames_mask, on_workers, shot_m
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.geometry import Geometry
+from mrczdask.io.sparse_table import CENTER
 from mrczdask.provenance import record
 
 
@@ -87,7 +88,8 @@ def center_frames(
     attrs = record(images.attrs, "center_frames", {"beam_centers": centers, "dummy": value})
     attrs |= {"dummy": value, "beam_center": list(geometry.beam_center)}
     attrs.pop("delta_dummy", None)
-    coords = {str(name): coord for name, coord in images.coords.items() if set(coord.dims) <= {schema.SHOT}}
+    known = {str(name): coord for name, coord in images.coords.items() if set(coord.dims) <= {schema.SHOT}}
+    coords: dict[str, Any] = {name: coord for name, coord in known.items() if name not in CENTER}
     coords |= {f"shift_{axis}": (schema.SHOT, shifts[:, k]) for k, axis in enumerate("yx")}
     return xr.DataArray(data, coords, (schema.SHOT, schema.Y, schema.X), schema.IMAGES, attrs)
 

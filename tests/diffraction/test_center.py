@@ -5,6 +5,7 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 
 import mrczdask as md
 from mrczdask.errors import MrczdaskError
@@ -39,6 +40,12 @@ def test_shifted_rings_stand_about_the_beam(chunk: int) -> None:
     radius = np.broadcast_to(averages.radius, (3, 15))
     # the mean radius of the innermost bin lies outside its centre
     np.testing.assert_allclose(averages.intensity[:, 1:], radius[:, 1:], rtol=0.05)
+
+
+def test_where_the_beam_was_is_not_where_it_is() -> None:
+    coords = {"beam_center_y": ("shot", CENTERS[:, 0]), "exposure": ("shot", np.arange(4))}
+    frames = xr.DataArray(np.ones((4, *SHAPE), np.uint16), coords, ("shot", "y", "x"))
+    assert set(md.center_frames(frames, CENTERS, GEOMETRY).coords) == {"exposure", "shift_y", "shift_x"}
 
 
 @pytest.mark.usefixtures("no_compute")
