@@ -25,7 +25,7 @@ def axis_and_map(header: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np.fl
     """What is stored as `radius` (bin) and `mask` (y, x): the radii, or places on the axis of all sectors."""
     centres, radius = header["radius"].values, header[PIXEL_RADIUS].values
     if SECTOR not in header.coords:
-        return centres.astype(np.float32), radius.astype(np.float32)
+        return centres.astype(np.float32, copy=False), radius.astype(np.float32, copy=False)
     sectors, n = header.sizes[SECTOR], centres.size
     step = (centres[-1] - centres[0]) / max(n - 1, 1) or 1
     sector = np.minimum((header[AZIMUTH].values + 180) * (sectors / 360), sectors - 1).astype(np.int64)
