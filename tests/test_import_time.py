@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 
+import pytest
+
 LIMIT_S = 0.1
 RUNS = 3
 
@@ -63,3 +65,30 @@ def test_the_probe_sees_a_heavy_import() -> None:
     seconds, modules = _import("numba")
     assert "numba" in modules & HEAVY
     assert seconds > LIMIT_S
+
+
+ACCESSOR = {
+    "mrczdask first": """
+import sys
+import mrczdask
+assert "xarray" not in sys.modules and "numpy" not in sys.modules
+import importlib.util
+assert importlib.util.find_spec("xarray").origin.endswith("__init__.py")  # asking for it is not importing it
+import xarray
+""",
+    "xarray first": "import sys, xarray, mrczdask",
+}
+"""Programs that import both."""
+
+REGISTERED = """
+assert not [finder for finder in sys.meta_path if type(finder).__module__ == "mrczdask"]
+assert "exec_module" not in vars(xarray.__loader__)
+print(xarray.DataArray([[1, 2], [3, 4]], dims=("y", "x")).em.image().sum().item())
+"""
+
+
+@pytest.mark.parametrize("order", ACCESSOR)
+def test_the_accessor_is_there_in_either_order(order: str) -> None:
+    program = [sys.executable, "-W", "error", "-c", ACCESSOR[order] + REGISTERED]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "10\n", "")
