@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from mrczdask import schema
+from mrczdask.io.sparse_table import CENTER
+
 _ANGSTROM_M: Final = 1e-10
 _METRES: Final = {
     "m": 1.0,
@@ -23,6 +26,8 @@ _NUMBERS: Final = {
     "saturation_value": "saturation_value",
     "bit_depth_readout": "bit_depth_readout",
 }
+SHOTS: Final = "shots"
+"""Group of an entry with what is known of each frame; NXmx has no place for it."""
 _MASKS: Final = ("pixel_mask", "detectorSpecific/pixel_mask", "mask")
 
 
@@ -69,6 +74,15 @@ def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str,
         bits = int(_number(detector, "bit_depth_image") or 8 * dtype.itemsize)
         attrs["dummy"] = 2 ** min(bits, 8 * dtype.itemsize) - 1
     return attrs
+
+
+def beam_centers(entry: Any, shots: int) -> dict[str, Any]:
+    """Coordinates of frames whose beam wanders, where `write_frames` kept them."""
+    group = entry.get(SHOTS)
+    found = {name: group.get(name) for name in CENTER} if hasattr(group, "keys") else {}
+    if not found or any(getattr(values, "shape", None) != (shots,) for values in found.values()):
+        return {}
+    return {name: ((schema.SHOT,), np.asarray(values[()], np.float64)) for name, values in found.items()}
 
 
 def mask_of(detector: Any, shape: tuple[int, ...]) -> Any | None:

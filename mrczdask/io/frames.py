@@ -52,8 +52,9 @@ def open_frames(
     -------
     xarray.DataArray
         `images` (shot, y, x), or (scan_y, scan_x, ky, kx) for 4D-STEM, as stored. The coordinate `mask` (y, x) bool,
-        True = bad, where the file holds one, lazy; attributes `beam_center` [y, x] in pixels as the file says it,
-        `pixel_size_m` [y, x], `distance_m`, `wavelength_m`, `dummy`, `saturation_value` where it tells them.
+        True = bad, where the file holds one, lazy; `beam_center_y`, `beam_center_x` (shot) where `write_frames` kept
+        those of a beam that wanders; attributes `beam_center` [y, x] in pixels as the file says it, `pixel_size_m`
+        [y, x], `distance_m`, `wavelength_m`, `dummy`, `saturation_value` where it tells them.
 
     Raises
     ------

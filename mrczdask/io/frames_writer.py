@@ -21,11 +21,13 @@ from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan
+from mrczdask.io.detector_facts import SHOTS
 from mrczdask.io.frame_set import FRAME_DIMS, MASK
 from mrczdask.io.frames import open_frames
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import HDF5_SUFFIXES
 from mrczdask.io.hdf5_file import hdf5
+from mrczdask.io.sparse_table import CENTER
 
 MASTER: Final = "_master"
 DATA: Final = "entry/data/data"
@@ -82,7 +84,8 @@ def write_frames(
 
     Notes
     -----
-    Frames are packed by the tasks that make them and written in order, so that memory is that of a few blocks. A data
+    Beam centres of the shots, coordinates `beam_center_y` and `beam_center_x`, are kept in `entry/shots`. Frames are
+    packed by the tasks that make them and written in order, so that memory is that of a few blocks. A data
     file is put in place when it is whole, the master file at the end.
 
     Examples
@@ -214,6 +217,7 @@ def _write_master(
             _DETECTOR: "NXdetector",
             "entry/instrument/beam": "NXbeam",
             "entry/sample": "NXsample",
+            f"entry/{SHOTS}": "NXcollection",
         }
         for group, kind in classes.items():
             file.create_group(group).attrs["NX_class"] = kind
@@ -242,6 +246,8 @@ def _facts(frames: xr.DataArray, geometry: Geometry | None) -> Iterator[tuple[st
     for name, key, unit in (("beam_center", "beam_center_{}", "pixel"), ("pixel_size_m", "{}_pixel_size", "m")):
         for axis, value in zip("yx", attrs.get(name) or (), strict=False):
             yield f"{_DETECTOR}/{key.format(axis)}", float(value), unit
+    for name in CENTER if all(name in frames.coords for name in CENTER) else ():
+        yield f"entry/{SHOTS}/{name}", np.asarray(frames.coords[name].values, np.float64), "pixel"
     if attrs.get("distance_m"):
         yield f"{_DETECTOR}/detector_distance", float(attrs["distance_m"]), "m"
     if attrs.get("wavelength_m"):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.detector_facts import detector_attrs, find_detector, mask_of
+from mrczdask.io.detector_facts import beam_centers, detector_attrs, find_detector, mask_of
 from mrczdask.io.frame_set import FrameSet
 from mrczdask.io.hdf5_file import Options, beside, open_hdf5
 from mrczdask.io.hdf5_reader import ChunkReader, LibraryReader, dataset_reader
@@ -51,15 +51,20 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
             raise MrcFormatError(f"the data files hold frames of different shapes: {sorted(shapes)}", url=url)
         full = opened[0][1]
         attrs: dict[str, Any] = {}
+        coords: dict[str, Any] = {}
         mask: FrameReader | None = None
         entry = file.get(places[0].asked.strip("/").split("/")[0])
         detector = find_detector(entry) if hasattr(entry, "keys") else None
+        if hasattr(entry, "keys"):
+            coords = beam_centers(entry, reader.shape[0])
         if detector is not None:
             attrs = detector_attrs(detector, entry, reader.dtype)
             bad = mask_of(detector, reader.shape[1:])
             mask = None if bad is None else dataset_reader(bad, url, storage_options, file_stamp(url, storage_options))
     scan = (full[0], full[1]) if len(full) == _SCAN_NDIM and len(opened) == 1 else None
-    return FrameSet(reader, scan=scan, attrs=attrs, mask=mask, together=_together(opened[0][0]))
+    return FrameSet(
+        reader, scan=scan, coords={} if scan else coords, attrs=attrs, mask=mask, together=_together(opened[0][0])
+    )
 
 
 def frame_datasets(url: str, dataset: str | None = None) -> list[tuple[_Place, tuple[int, ...], np.dtype[Any]]]:

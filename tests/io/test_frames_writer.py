@@ -56,6 +56,22 @@ def test_what_is_known_of_the_detector_is_kept(tmp_path: Path) -> None:
     assert again.attrs == found.attrs
 
 
+def test_beam_centres_of_the_shots_are_kept(tmp_path: Path) -> None:
+    """Densified frames are averaged about the same beams as the recorded ones."""
+    centers = np.array([[30.2, 33.1], [28.7, 36.4], [35.0, 31.0]])
+    geometry = md.Geometry.flat((60, 70), distance_m=0.1, pixel_size_m=75e-6)
+    frames = np.random.default_rng(1).poisson(5.0, (3, 60, 70)).astype(np.uint16)
+    sparse = md.sparsify(frames, geometry, bins=8, unit="pixel", beam_centers=centers)
+    found = md.write_frames(md.densify(sparse), tmp_path / "run_master.h5", geometry=geometry)
+    kept = np.stack([found.beam_center_y, found.beam_center_x], axis=1)
+    np.testing.assert_array_equal(kept, centers)
+    assert found.attrs["beam_center"] == list(geometry.beam_center)
+    assert (
+        "beam_center_y"
+        not in md.write_frames(found.drop_vars(["beam_center_y", "beam_center_x"]), tmp_path / "a.h5").coords
+    )
+
+
 def test_a_killed_run_keeps_its_whole_files(tmp_path: Path) -> None:
     path = tmp_path / "run_master.h5"
 
