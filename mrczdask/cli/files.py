@@ -192,6 +192,8 @@ def virtualize(
     *files: str,
     to: str,
     order: Literal["time", "name", "given"] = "time",
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
     """Make one Zarr array (movie, frame, y, x) of MRC, MRCZ or HDF5 files; no pixel is copied.
@@ -204,10 +206,13 @@ def virtualize(
         What to write: .json or .parquet (references of kerchunk), .icechunk.
     order
         Of the movies: time of acquisition, name, or as given.
+    resume
+        Keep what is known of each file in TO.files until all are indexed, and go on with what is there.
     """
     from mrczdask.io.virtual import virtualize as virtualize_files
 
-    images = virtualize_files(list(files), to, order=order)[schema.IMAGES]
+    cube = virtualize_files(list(files), to, order=order, resume=resume, progress=_bar(quiet))
+    images = cube[schema.IMAGES]
     size = disk_size(to)
     about = {"file": to, "shape": list(images.shape), "dtype": images.dtype.name, "bytes": size}
     if as_json:

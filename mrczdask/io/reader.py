@@ -42,3 +42,7 @@ class MovieFile:
     """Time of acquisition, by which a session is ordered."""
     session: Mapping[str, Any] = field(default_factory=dict)
     """Values a session puts along `movie`: dose_rate, gain_reference."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.reader.shape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import xarray as xr
@@ -22,7 +23,7 @@ from mrczdask.io.source import is_remote, local_path, unwrapped_name
 if TYPE_CHECKING:
     from mrczdask.io.mrc_file import Truncated
 
-_OPEN_THREADS: Final = 16
+OPEN_THREADS: Final = 16
 """Movies opened at the same time: opening waits for the store, not for the processor."""
 _LISTED: Final = 5
 """Movies named in an error before "and n more"."""
@@ -97,20 +98,19 @@ def open_session(
     >>> dict(session.sizes)
     {'movie': 3, 'frame': 4, 'y': 16, 'x': 16}
     """
-    if order not in ("time", "name", "given"):
-        raise ValueError(f'order={order!r}: give "time", "name" or "given"')
+    checked_order(order)
     found = expand_urls(urls, storage_options)
-    opened = _open_all(
-        found,
-        errors,
+    opener = partial(
+        open_file,
         signed=signed,
         truncated=truncated,
         upsampling=upsampling,
         frames_per_fraction=frames_per_fraction,
         storage_options=storage_options,
     )
-    opened = _of_one_shape(opened, errors)
-    opened = _ordered(opened, order)
+    opened = open_all(found, errors, opener)
+    opened = of_one_shape(opened, errors)
+    opened = ordered(opened, order)
     return _dataset(opened, chunks)
 
 
@@ -160,34 +160,68 @@ def unique_names(urls: Sequence[str]) -> list[str]:
     return list(urls)
 
 
-_Opened = list[tuple[str, MovieFile]]
+class Described(Protocol):
+    """What a file says of the movie in it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def coords(self) -> Mapping[str, tuple[tuple[str, ...], Any]]: ...
+
+    @property
+    def attrs(self) -> Mapping[str, Any]: ...
+
+    @property
+    def acquired(self) -> np.datetime64 | None: ...
+
+    @property
+    def session(self) -> Mapping[str, Any]: ...
 
 
-def _open_all(urls: Sequence[str], errors: str, **options: Any) -> _Opened:
-    def attempt(url: str) -> MovieFile | Exception:
-        try:
-            return open_file(url, **options)
-        except (MrcFormatError, OSError) as error:
-            return error
-
-    with ThreadPoolExecutor(min(_OPEN_THREADS, len(urls))) as pool:
-        results = list(zip(urls, pool.map(attempt, urls), strict=True))
-    failed = [(url, result) for url, result in results if isinstance(result, Exception)]
-    if failed and len(failed) == len(results):
-        raise failed[0][1]
-    if failed:
-        _refuse_or_skip(errors, "cannot be opened", [str(error) for _, error in failed])
-    return [(url, result) for url, result in results if not isinstance(result, Exception)]
+T = TypeVar("T")
+D = TypeVar("D", bound=Described)
 
 
-def _of_one_shape(opened: _Opened, errors: str) -> _Opened:
+def checked_order(order: str) -> None:
+    """Raise unless it is an order of movies."""
+    if order not in get_args(Order):
+        raise ValueError(f'order={order!r}: give "time", "name" or "given"')
+
+
+def open_all(
+    urls: Sequence[str], errors: str, opener: Callable[[str], T], on_done: Callable[[], None] = lambda: None
+) -> list[tuple[str, T]]:
+    """Open many files at once; those that cannot be are listed in one error, or left out."""
+    opened: dict[str, T] = {}
+    failed: dict[str, Exception] = {}
+    pool = ThreadPoolExecutor(OPEN_THREADS)
+    try:
+        waiting = {pool.submit(opener, url): url for url in urls}
+        for future in as_completed(waiting):
+            try:
+                opened[waiting[future]] = future.result()
+            except (MrcFormatError, OSError) as error:
+                failed[waiting[future]] = error
+            on_done()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    listed = [failed[url] for url in urls if url in failed]
+    if listed and not opened:
+        raise listed[0]
+    if listed:
+        _refuse_or_skip(errors, "cannot be opened", [str(error) for error in listed])
+    return [(url, opened[url]) for url in urls if url in opened]
+
+
+def of_one_shape(opened: Sequence[tuple[str, D]], errors: str) -> list[tuple[str, D]]:
     """The movies of the commonest shape."""
-    shapes = [movie.reader.shape for _, movie in opened]
+    shapes = [movie.shape for _, movie in opened]
     common = max(dict.fromkeys(shapes), key=shapes.count)
-    odd = [f"{url} {movie.reader.shape}" for url, movie in opened if movie.reader.shape != common]
+    odd = [f"{url} {movie.shape}" for url, movie in opened if movie.shape != common]
     if odd:
         _refuse_or_skip(errors, f"do not have the shape {common} of the others", odd)
-    return [(url, movie) for url, movie in opened if movie.reader.shape == common]
+    return [(url, movie) for url, movie in opened if movie.shape == common]
 
 
 def _refuse_or_skip(errors: str, why: str, listed: Sequence[str]) -> None:
@@ -198,9 +232,10 @@ def _refuse_or_skip(errors: str, why: str, listed: Sequence[str]) -> None:
     warnings.warn(f"{text}: left out", MrczdaskWarning, stacklevel=4)
 
 
-def _ordered(opened: _Opened, order: Order) -> _Opened:
+def ordered(opened: Sequence[tuple[str, D]], order: Order) -> list[tuple[str, D]]:
+    """Movies by their time of acquisition, by name, or as they are."""
     if order == "given":
-        return opened
+        return list(opened)
     by_name = sorted(opened, key=lambda entry: natural_key(entry[0]))
     if order == "name":
         return by_name
@@ -217,7 +252,7 @@ def _ordered(opened: _Opened, order: Order) -> _Opened:
     return sorted(by_name, key=lambda entry: entry[1].acquired or np.datetime64("NaT"))
 
 
-def _dataset(opened: _Opened, chunks: Chunks) -> xr.Dataset:
+def _dataset(opened: Sequence[tuple[str, MovieFile]], chunks: Chunks) -> xr.Dataset:
     urls = [url for url, _ in opened]
     movies = [movie for _, movie in opened]
     dtype = np.result_type(*{movie.reader.dtype for movie in movies})
@@ -225,13 +260,13 @@ def _dataset(opened: _Opened, chunks: Chunks) -> xr.Dataset:
     encoding = {
         schema.PREFERRED_CHUNKS: {schema.MOVIE: 1, **movies[0].encoding.get(schema.PREFERRED_CHUNKS, {})},
     }
-    variable = lazy_variable(array, schema.SESSION_DIMS, _common_attrs(movies), encoding)
-    ds = xr.Dataset({schema.IMAGES: variable}, coords=_coords(urls, movies))
+    variable = lazy_variable(array, schema.SESSION_DIMS, common_attrs(movies), encoding)
+    ds = xr.Dataset({schema.IMAGES: variable}, coords=coords_of(urls, movies))
     ds[schema.IMAGES] = chunked(ds[schema.IMAGES], chunks)
     return ds
 
 
-def _common_attrs(movies: Sequence[MovieFile]) -> dict[str, Any]:
+def common_attrs(movies: Sequence[Described]) -> dict[str, Any]:
     """Attributes on which all movies agree."""
     first = movies[0].attrs
     return {k: v for k, v in first.items() if all(_same(movie.attrs.get(k), v) for movie in movies[1:])}
@@ -241,13 +276,14 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and bool(np.array_equal(a, b)))
 
 
-def _coords(urls: Sequence[str], movies: Sequence[MovieFile]) -> dict[str, xr.Variable]:
-    n_frames = movies[0].reader.shape[0]
+def coords_of(urls: Sequence[str], movies: Sequence[Described]) -> dict[str, xr.Variable]:
+    """Coordinates of a session."""
+    n_frames = movies[0].shape[0]
     names = np.array(unique_names(urls))
     along: dict[str, Any] = {
         schema.MOVIE: names,
         schema.URL: np.array(urls),
-        schema.N_FRAMES: np.array([movie.reader.shape[0] for movie in movies]),
+        schema.N_FRAMES: np.array([movie.shape[0] for movie in movies]),
     }
     if all(movie.acquired is not None for movie in movies):
         along[schema.ACQUIRED] = np.array([movie.acquired for movie in movies], "datetime64[ns]")
@@ -264,7 +300,7 @@ def _missing(name: str) -> Any:
     return "" if name == schema.GAIN_REFERENCE else np.nan
 
 
-def _frame_coords(movies: Sequence[MovieFile], n_frames: int) -> dict[str, xr.Variable]:
+def _frame_coords(movies: Sequence[Described], n_frames: int) -> dict[str, xr.Variable]:
     """time, dose and tilt: along `frame` where all movies agree, else along (movie, frame)."""
     coords = {}
     for name in (schema.TIME, schema.DOSE, schema.TILT):

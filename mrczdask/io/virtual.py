@@ -14,9 +14,12 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.codecs import B3DNumcodec, BloscFrameNumcodec, PixelHistogramNumcodec
 from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.execution.progress import Progress
 from mrczdask.io.movie_array import CHUNK_BYTES
 from mrczdask.io.session import Order
 from mrczdask.io.source import is_remote, local_path, open_source
+from mrczdask.io.sparse_blocks import KeptBlocks
+from mrczdask.io.virtual_files import KeptFiles
 from mrczdask.io.virtual_refs import (
     MAX_METADATA_BYTES,
     JsonReferences,
@@ -39,6 +42,8 @@ def virtualize(
     to: str | os.PathLike[str],
     *,
     order: Order = "time",
+    resume: bool = False,
+    progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Make one Zarr array (movie, frame, y, x) of MRC, MRCZ or HDF5 files as they are: no pixel is copied.
@@ -51,7 +56,12 @@ def virtualize(
         What to write, by its suffix: ".json" and ".parquet" are references of kerchunk (Zarr v2), ".icechunk" a
         repository of icechunk (Zarr v3).
     order : {"time", "name", "given"}
-        Of the movies, as in `open_session`.
+        Of the movies, as in `open_session`; "time" leaves HDF5 files, which tell none, as given.
+    resume : bool
+        Keep what is known of each file in the folder TO.files until all are indexed: a run that was killed goes on
+        with those that are not there, or have changed since. A target that is whole is made anew.
+    progress : None, True or callable
+        True shows a bar; a callable gets (done, total, label) as files are indexed.
     storage_options : mapping, optional
         For the fsspec file system of the files. They are not written anywhere.
 
@@ -86,8 +96,18 @@ def virtualize(
     """
     target = os.fspath(to)
     suffix = _suffix(target)
-    table = read_table(urls, order=order, storage_options=storage_options)
-    return write_table(table, target, suffix, storage_options)
+    kept = KeptFiles(KeptBlocks(_beside(target), storage_options or {})) if resume else None
+    label = target.rstrip("/").rsplit("/", 1)[-1]
+    table = read_table(urls, order=order, kept=kept, progress=progress, label=label, storage_options=storage_options)
+    written = write_table(table, target, suffix, storage_options)
+    if kept is not None:
+        kept.blocks.remove()
+    return written
+
+
+def _beside(target: str) -> str:
+    """The folder of the files that are indexed."""
+    return (target if is_remote(target) else local_path(target)).rstrip("/") + ".files"
 
 
 def write_table(table: VirtualTable, target: str, suffix: str, options: Mapping[str, Any] | None) -> xr.Dataset:

@@ -13,9 +13,9 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.source import is_remote, local_path, without_secrets
+from mrczdask.io.virtual_files import plain
 from mrczdask.io.virtual_refs import _folder, checked_url
 from mrczdask.io.virtual_table import VirtualTable, read_table
-from mrczdask.io.virtual_writer import _plain
 
 if TYPE_CHECKING:
     from virtualizarr.manifests import ManifestArray, ManifestStore
@@ -82,7 +82,7 @@ def _codecs_v3(table: VirtualTable) -> list[dict[str, Any]]:
 
 def virtual_dataset(table: VirtualTable) -> xr.Dataset:
     """The cube over VirtualiZarr's array, its labels in memory."""
-    attrs = {name: _plain(value) for name, value in table.attrs.items()}
+    attrs = {name: plain(value) for name, value in table.attrs.items()}
     images = xr.Variable(schema.SESSION_DIMS, manifest_array(table), attrs)
     return xr.Dataset({schema.IMAGES: images}, coords=_labels(table).coords)
 

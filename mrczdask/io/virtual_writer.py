@@ -15,6 +15,7 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.io.hdf5_chunks import GZIP, SHUFFLE, ZSTD_FILTER
 from mrczdask.io.source import without_secrets
+from mrczdask.io.virtual_files import plain
 from mrczdask.io.virtual_table import VirtualTable
 from mrczdask.io.write import replace_file
 
@@ -47,18 +48,10 @@ def metadata(table: VirtualTable) -> dict[str, Any]:
 def _array(
     name: str, shape: Sequence[int], chunks: Sequence[int], dtype: Any, dims: Any, attrs: Mapping[str, Any], packed: Any
 ) -> dict[str, Any]:
-    plain = {k: _plain(v) for k, v in attrs.items()}
+    kept = {k: plain(v) for k, v in attrs.items()}
     described = {"zarr_format": 2, "shape": list(shape), "chunks": [max(n, 1) for n in chunks], "dtype": dtype.str}
     described |= {"compressor": None, "fill_value": None, "order": "C", "filters": None, **packed}
-    return {f"{name}/.zarray": described, f"{name}/.zattrs": {"_ARRAY_DIMENSIONS": list(dims), **plain}}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, str):
-        return without_secrets(value)
-    return value if isinstance(value, int | float | list | dict | None) else str(value)
+    return {f"{name}/.zarray": described, f"{name}/.zattrs": {"_ARRAY_DIMENSIONS": list(dims), **kept}}
 
 
 def codecs_v2(table: VirtualTable) -> dict[str, Any]:

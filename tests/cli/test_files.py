@@ -100,6 +100,23 @@ def test_an_unknown_suffix_is_one_line(movie: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("ValueError: a.png: the suffix names no format that is written")
 
 
+def test_virtualize_shows_a_bar_and_goes_on(
+    movie: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["virtualize", "movie.mrcz", "--to", "a.json"]
+    assert main([*asked, "--resume", "--json"]) == OK
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["shape"] == [1, 6, 64, 48]
+    assert printed.err == ""
+    assert not Path("a.json.files").exists()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(asked) == OK
+    assert "a.json" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main([*asked, "--quiet"]) == OK
+    assert capsys.readouterr().err == ""
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", str(tmp_path / "none.mrcz")]) == FAILED
     assert capsys.readouterr().err == f"{tmp_path / 'none.mrcz'}: there is no such file\n"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import mrczdask as md
 from mrczdask.codecs import BloscFrame, BloscFrameNumcodec
 from mrczdask.errors import CodecError, MrcFormatError
-from mrczdask.io import virtual_table
+from mrczdask.io import virtual_files
 from mrczdask.io.virtual_refs import checked_url
 from tests.mrc_bytes import blosc1, blosc2_chunks, counts, mrc_bytes
 
@@ -132,7 +132,7 @@ def _registry(prefix: str) -> Any:
 
 def test_plain_frames_are_cut_into_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     movies = write_files(tmp_path, "plain")
-    monkeypatch.setattr(virtual_table, "ROW_BLOCK_BYTES", 5 * 40)
+    monkeypatch.setattr(virtual_files, "ROW_BLOCK_BYTES", 5 * 40)
     cube = md.virtualize(str(tmp_path / "m*.mrc"), tmp_path / "s.json", order="name")
     assert cube.images.encoding["chunks"] == (1, 1, 4, 20)
     np.testing.assert_array_equal(cube.images, movies)
