@@ -14,10 +14,7 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
-from mrczdask.io.archive import open_archive, write_archive
 from mrczdask.io.movie import TIFF_SUFFIXES, open_movie
-from mrczdask.io.mrcz_plan import as_movie
-from mrczdask.io.mrcz_writer import write_mrcz
 
 RAW_SUFFIXES: Final = (".mrc", ".mrcs", ".map", ".st")
 COMPRESSED_SUFFIXES: Final = (".mrcz",)
@@ -35,6 +32,8 @@ def open_any(url: str, **options: Any) -> xr.DataArray:
 
 
 def _nodes(url: str) -> list[xr.Dataset]:
+    from mrczdask.io.archive import open_archive
+
     archive = open_archive(url)
     if isinstance(archive, xr.DataTree):
         return [node.to_dataset() for node in archive.subtree]
@@ -89,9 +88,13 @@ def convert(
     if _suffix(target, RAW_SUFFIXES + COMPRESSED_SUFFIXES):
         movie = bottom_up(movie)
     if _suffix(target, ARCHIVE_SUFFIXES):
+        from mrczdask.io.archive import write_archive
+
         return write_archive(movie, target, codec=codec or "auto", resume=resume, progress=progress)
     if _suffix(target, TIFF_SUFFIXES):
         return _to_tiff(movie, target, progress)
+    from mrczdask.io.mrcz_writer import write_mrcz
+
     if _suffix(target, COMPRESSED_SUFFIXES):
         return write_mrcz(movie, target, codec=codec or "zstd", level=level, mode=mode, progress=progress)  # type: ignore[arg-type]
     if _suffix(target, RAW_SUFFIXES):
@@ -112,6 +115,7 @@ def _suffix(url: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _to_tiff(movie: xr.DataArray, target: str, progress: Progress) -> xr.DataArray:
+    from mrczdask.io.mrcz_plan import as_movie
     from mrczdask.io.tiff import write_tiff
 
     frames = as_movie(movie)
