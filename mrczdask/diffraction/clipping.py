@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from mrczdask import schema
 from mrczdask.diffraction.beams import beam_record, shot_centers
 from mrczdask.diffraction.bins import RadialBins, radial_bins
-from mrczdask.diffraction.maps import BINS, RADIUS, fields_of
+from mrczdask.diffraction.maps import BINS, RADIUS
 from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
 from mrczdask.errors import MrczdaskError
-from mrczdask.execution.blocks import whole_blocks
+from mrczdask.execution.blocks import fields_of, whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.sparse_table import AZIMUTH, CENTER, SECTOR
 from mrczdask.kernels import azimuthal

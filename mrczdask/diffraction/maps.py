@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask.diffraction.beams import MovingBeam, moving_beam
+from mrczdask.execution.blocks import structures_of
 from mrczdask.io.sparse_table import AZIMUTH, SECTOR
 from mrczdask.kernels.places import Places
 
@@ -20,7 +21,6 @@ NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
 ANYWHERE: Final = (-np.inf, np.inf)
 BINS: Final = np.dtype([("average", np.float32), ("deviation", np.float32), ("count", np.int32)])
 _TURN: Final = 360.0
-_SOURCE: Final = "structures"
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,6 @@ def pixel_maps(table: xr.Dataset) -> PixelMaps:
     )
 
 
-def fields_of(table: da.Array) -> dict[str, da.Array]:
-    """The fields of an array of `BINS`; each remembers the array, so that a task that needs two takes it whole."""
-    found = {name: table[name] for name in BINS.names or ()}
-    for one in found.values():
-        setattr(one, _SOURCE, table)
-    return found
-
-
 def bin_rows(background: xr.Dataset, images: xr.DataArray) -> list[Any]:
     """Averages and deviations in the chunks of the frames, as `da.blockwise` takes two arrays and their dims.
 
@@ -86,9 +78,9 @@ def bin_rows(background: xr.Dataset, images: xr.DataArray) -> list[Any]:
     """
     average, deviation = (background[name].data for name in NEEDED[:2])
     dims = "sar" if average.ndim > 2 else "sr"
-    sources: list[Any] = [getattr(table, _SOURCE, None) for table in (average, deviation)]
-    if sources[0] is not None and sources[0] is sources[1] and sources[0].chunks[0] == images.data.chunks[0]:
-        return [sources[0], dims, None, None]
+    source = structures_of((average, deviation))
+    if source is not None and source[0].chunks[0] == images.data.chunks[0]:
+        return [source[0], dims, None, None]
     return [part for table in (average, deviation) for part in (like_frames(table, images), dims)]
 
 

@@ -14,7 +14,7 @@ from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.peak_table import PEAKS
-from mrczdask.io.ragged import Ragged, split
+from mrczdask.io.ragged import Block, Ragged, split
 
 SHOTS: Final = 4096
 _REACH: Final = 0.95
@@ -169,20 +169,17 @@ def grid_map(counts: NDArray[Any], scan_shape: tuple[int, int], *, snake: bool =
 
 def _statistics(table: Ragged, progress: Progress) -> xr.Dataset:
     """Of each shot, a block at a time."""
-    edges = np.cumsum([0, *table.chunks])
     label = xr.Dataset(coords={schema.SHOT: table.header[schema.SHOT]})
-    light = Ragged(label, table.block_layer, PEAKS)
-    pieces = [(k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(len(table.chunks))]
+    pieces = table.pieces()
     with track(progress, len(pieces), "peaks") as advance:
-        rows = [shot_statistics(block) for _, block in run_regions(pieces, on_done=advance)]
+        rows = [shot_statistics(piece.block) for _, piece in run_regions(enumerate(pieces), on_done=advance)]
     return label.assign({name: (schema.SHOT, np.concatenate([row[name] for row in rows])) for name in STATISTICS})
 
 
-def shot_statistics(block: xr.Dataset) -> dict[str, NDArray[Any]]:
-    """`STATISTICS` of the shots of a table in memory; NaN where a shot has no peak."""
-    counts = block[PEAKS.count].values
-    edges = block[PEAKS.pointer].values.astype(np.int64)
-    intensity, sigma, radius = (block[name].values for name in ("intensity", "sigma", "radius"))
+def shot_statistics(block: Block) -> dict[str, NDArray[Any]]:
+    """`STATISTICS` of the shots of a block; NaN where a shot has no peak."""
+    counts, edges = block.counts, block.pointer.astype(np.int64)
+    intensity, sigma, radius = (block.columns[name] for name in ("intensity", "sigma", "radius"))
     found = {name: np.full(counts.size, np.nan, np.float32) for name in STATISTICS[1:]}
     found["total_intensity"][:] = 0
     for k in np.flatnonzero(counts):

@@ -22,7 +22,7 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
 from mrczdask.io.peak_file import CXI_FIELDS, CXI_RESULT, CXI_SHOTS, NEXUS_FIELDS, NEXUS_PEAKS, open_peaks
 from mrczdask.io.peak_table import PEAKS
-from mrczdask.io.ragged import Ragged, split
+from mrczdask.io.ragged import Block, Ragged, split
 from mrczdask.io.sparse_table import CENTER
 
 SHOTS: Final = 512
@@ -102,11 +102,9 @@ def write_peaks(
         )
     if geometry is not None and CENTER[0] in table.header.coords:
         geometry.moved(geometry.beam_center)
-    edges = np.cumsum([0, *table.chunks])
-    light = Ragged(xr.Dataset(coords={schema.SHOT: table.header[schema.SHOT]}), table.block_layer, PEAKS)
-    pieces = [(k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(len(table.chunks))]
+    pieces = table.pieces()
     with track(progress, len(pieces), target) as advance:
-        blocks = (piece for _, piece in run_regions(pieces, on_done=advance))
+        blocks = (piece.block for _, piece in run_regions(enumerate(pieces), on_done=advance))
         if target.endswith(".parquet"):
             _write_parquet(target, table, blocks)
         elif target.endswith(".cxi"):
@@ -129,7 +127,7 @@ def settings_of(table: Ragged) -> str:
     return json.dumps({name: value for name, value in known.items() if isinstance(value, str | int | float | list)})
 
 
-def _write_cxi(path: str, table: Ragged, blocks: Iterator[xr.Dataset], frames: Any, geometry: Geometry | None) -> None:
+def _write_cxi(path: str, table: Ragged, blocks: Iterator[Block], frames: Any, geometry: Geometry | None) -> None:
     sources = None if frames is None else sources_of(frames, path)
     with grown_store(path, filters=GZIP) as store:
         store.put("cxi_version", np.int32(CXI_VERSION))
@@ -174,18 +172,18 @@ def _centers(table: Ragged) -> dict[str, Any]:
     return {name: table.header[name].values for name in CENTER if name in table.header.coords}
 
 
-def _append_padded(store: GrownStore, block: xr.Dataset) -> None:
+def _append_padded(store: GrownStore, block: Block) -> None:
     """Rows of peaks of each shot, padded with zeros; the table grows as wide as the fullest shot."""
-    counts = block[PEAKS.count].values.astype(np.int32)
+    counts = block.counts.astype(np.int32)
     store.append(f"{CXI_RESULT}/nPeaks", counts)
     shot = np.repeat(np.arange(counts.size), counts)
-    place = np.arange(shot.size) - block[PEAKS.pointer].values[:-1].astype(np.int64)[shot]
+    place = np.arange(shot.size) - block.pointer[:-1].astype(np.int64)[shot]
     with np.errstate(divide="ignore", invalid="ignore"):
         values = {
-            "peakXPosRaw": block["x"].values,
-            "peakYPosRaw": block["y"].values,
-            "peakTotalIntensity": block["intensity"].values,
-            "peakSNR": block["intensity"].values / block["sigma"].values,
+            "peakXPosRaw": block.columns["x"],
+            "peakYPosRaw": block.columns["y"],
+            "peakTotalIntensity": block.columns["intensity"],
+            "peakSNR": block.columns["intensity"] / block.columns["sigma"],
         }
     for name in CXI_FIELDS:
         array = store.root[f"{CXI_RESULT}/{name}"]
@@ -217,7 +215,7 @@ def _describe(store: GrownStore, geometry: Geometry) -> None:
         store.put(f"{_BEAM}/incident_wavelength", geometry.wavelength_m, metres)
 
 
-def _write_nexus(path: str, table: Ragged, blocks: Iterator[xr.Dataset]) -> None:
+def _write_nexus(path: str, table: Ragged, blocks: Iterator[Block]) -> None:
     with grown_store(path, filters=GZIP) as store:
         creator = f"mrczdask {mrczdask.__version__}"
         store.group("", {"NX_class": "NXroot", "creator": creator, "default": "entry_0000"})
@@ -233,11 +231,11 @@ def _write_nexus(path: str, table: Ragged, blocks: Iterator[xr.Dataset]) -> None
             store.growing(f"{NEXUS_PEAKS}/{name}", (0,), (ROWS,), _stored(column))
         stored = 0
         for block in blocks:
-            store.append(f"{NEXUS_PEAKS}/spots", block[PEAKS.count].values.astype(np.int32))
-            store.append(f"{NEXUS_PEAKS}/frame_ptr", block[PEAKS.pointer].values[1:].astype(np.int64) + stored)
-            stored += block.sizes[PEAKS.row]
+            store.append(f"{NEXUS_PEAKS}/spots", block.counts.astype(np.int32))
+            store.append(f"{NEXUS_PEAKS}/frame_ptr", block.pointer[1:].astype(np.int64) + stored)
+            stored += int(block.counts.sum())
             for name, column in NEXUS_FIELDS.items():
-                store.append(f"{NEXUS_PEAKS}/{name}", block[column].values.astype(_stored(column)))
+                store.append(f"{NEXUS_PEAKS}/{name}", block.columns[column].astype(_stored(column)))
 
 
 def _stored(column: str) -> np.dtype[Any]:
@@ -245,7 +243,7 @@ def _stored(column: str) -> np.dtype[Any]:
     return np.dtype(np.int32) if column == "index" else PEAKS.columns[column]
 
 
-def _write_parquet(path: str, table: Ragged, blocks: Iterator[xr.Dataset]) -> None:
+def _write_parquet(path: str, table: Ragged, blocks: Iterator[Block]) -> None:
     try:
         import pyarrow  # type: ignore[import-untyped,unused-ignore]
         from pyarrow import parquet
@@ -262,8 +260,8 @@ def _write_parquet(path: str, table: Ragged, blocks: Iterator[xr.Dataset]) -> No
         with ExitStack() as stack:
             writer = stack.enter_context(parquet.ParquetWriter(part, layout))
             for block in blocks:
-                shots = np.repeat(block[schema.SHOT].values, block[PEAKS.count].values)
-                columns = [shots, *(block[name].values for name in PEAKS.columns)]
+                shots, labels = np.repeat(labels[: block.counts.size], block.counts), labels[block.counts.size :]
+                columns = [shots, *(block.columns[name] for name in PEAKS.columns)]
                 writer.write_table(pyarrow.table(list(map(pyarrow.array, columns)), schema=layout))
         os.replace(part, path)
     finally:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.threaded import get as threaded_get
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.execution.blocks import each_block, structures_of, whole_blocks
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Block:
         rows = [np.arange(edges[k], edges[k + 1]) for k in shots]
         place = np.concatenate(rows) if rows else np.empty(0, np.int64)
         return Block(self.counts[shots], {name: values[place] for name, values in self.columns.items()})
+
+
+class Piece(NamedTuple):
+    """A block, and its rows of per-shot variables."""
+
+    block: Block
+    rows: dict[str, NDArray[Any]]
 
 
 class Ragged:
@@ -114,6 +123,22 @@ class Ragged:
         if not wanted.size:
             graph, sizes = {(name, 0): _empty(self.layout)}, [0]
         return Ragged(self.header.isel(shot=wanted), layer_of(name, graph, [self._blocks], sizes), self.layout)
+
+    def pieces(self, *names: str) -> list[Delayed]:
+        """Each block with its rows of some of the per-shot variables, a `Piece`: what `run_regions` takes."""
+        arrays = [self.header[name].data for name in names]
+        source = structures_of(arrays)
+        parts = arrays if source is None else [source[0]]
+        args: list[Any] = [self._blocks, (0,)]
+        for k, part in enumerate(parts):
+            rows = part if isinstance(part, da.Array) else da.from_array(part, chunks=-1)
+            rows = rows.rechunk({0: self.chunks, **dict.fromkeys(range(1, rows.ndim), -1)})
+            args += [rows, (0, *range(100 * (k + 1), 100 * (k + 1) + rows.ndim - 1))]
+        known = {"names": names, "fields": None if source is None else source[1]}
+        # all dims are of the result too, though no block has them: Dask fuses nothing into what contracts a dim
+        dims = tuple(dict.fromkeys(dim for index in args[1::2] for dim in index))
+        meta = np.empty((0,) * len(dims), object)
+        return each_block(da.blockwise(_piece, dims, *args, dtype=object, meta=meta, **known))
 
     def compute(self, **options: Any) -> xr.Dataset:
         """The whole table as a Dataset in memory; `options` are those of `dask.compute`."""
@@ -200,6 +225,13 @@ def _lazy_counts(blocks: da.Array) -> da.Array:
 
 def _counts(block: Block) -> NDArray[np.int64]:
     return block.counts
+
+
+@whole_blocks
+def _piece(block: Block, *parts: NDArray[Any], names: Sequence[str], fields: Sequence[str] | None) -> Piece:
+    """The parts are the variables, or one array of structures whose `fields` they are."""
+    rows = parts if fields is None else [parts[0][field] for field in fields]
+    return Piece(block, dict(zip(names, rows, strict=True)))
 
 
 def _finalize(results: Any, header: xr.Dataset, lazy: Mapping[Hashable, Any], layout: Layout) -> xr.Dataset:

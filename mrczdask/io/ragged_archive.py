@@ -179,10 +179,9 @@ class RaggedPlan:
         )
 
     def _append(self, journal: Any, stored: dict[str, Any], advance: Any) -> None:
-        layout, header = self.layout, self.table.header
+        layout = self.layout
         edges = np.cumsum([0, *self.table.chunks]).tolist()
-        light = Ragged(header[[*self.per_shot, schema.SHOT]].reset_coords(drop=True), self.table.block_layer, layout)
-        wanted = ((k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(stored["done"], len(edges) - 1))
+        wanted = list(enumerate(self.table.pieces(*self.per_shot)))[stored["done"] :]
         with zarr.config.set({"array.write_empty_chunks": True}):
             store = open_store(self.place, self.options, read_only=False)
             root = zarr.open_group(store, path=self.group, mode="r+", use_consolidated=False, zarr_format=3)
@@ -190,14 +189,15 @@ class RaggedPlan:
             rows = int(arrays[layout.pointer][edges[stored["done"]]])
             for name in layout.columns:  # what a killed process wrote of the next block goes
                 arrays[name].resize((rows,))
-            for k, piece in run_regions(wanted, on_done=advance):
-                span, n = slice(edges[k], edges[k + 1]), piece.sizes[layout.row]
+            for k, (block, per_shot) in run_regions(wanted, on_done=advance):
+                span, n = slice(edges[k], edges[k + 1]), int(block.counts.sum())
                 for name in layout.columns if n else ():
                     arrays[name].resize((rows + n,))
-                    arrays[name][rows:] = piece[name].values
+                    arrays[name][rows:] = block.columns[name]
+                known = per_shot | {layout.count: block.counts}
                 for name in self._counted if span.stop > span.start else ():
-                    arrays[name][span] = piece[name].values
-                arrays[layout.pointer][span.start : span.stop + 1] = piece[layout.pointer].values + np.uint64(rows)
+                    arrays[name][span] = known[name]
+                arrays[layout.pointer][span.start : span.stop + 1] = block.pointer + np.uint64(rows)
                 rows += n
                 journal.write(self._state, stored | {"done": k + 1})
 

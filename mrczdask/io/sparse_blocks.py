@@ -17,7 +17,7 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest
 from mrczdask.io.journal import StoreJournal
-from mrczdask.io.ragged import Ragged
+from mrczdask.io.ragged import Piece, Ragged
 from mrczdask.io.source import is_remote, retry
 from mrczdask.io.sparse_table import AZIMUTH, CENTER, RESPONSE, SECTOR
 
@@ -61,27 +61,24 @@ def computed_blocks(
     ResumeError
         They were begun with another plan.
     """
-    edges = np.cumsum([0, *table.chunks])
-    light = Ragged(table.header[list(tables)].reset_coords(drop=True), table.block_layer, table.layout)
-    wanted = ((k, light.isel(slice(edges[k], edges[k + 1]))) for k in range(len(table.chunks)))
+    wanted = enumerate(table.pieces(*tables))
     with track(progress, len(table.chunks), label) as advance:
         if kept is None:
             for _, piece in run_regions(wanted, on_done=advance):
-                yield _columns(piece, light, tables)
+                yield _columns(piece)
             return
         done = kept.begin(plan)
         for _ in done:
             advance()
         missing = ((k, piece) for k, piece in wanted if k not in done)
         for k, piece in run_regions(missing, ordered=False, on_done=advance):
-            kept.write(k, _columns(piece, light, tables))
+            kept.write(k, _columns(piece))
     for k in range(len(table.chunks)):
         yield kept.read(k)
 
 
-def _columns(piece: Any, light: Ragged, tables: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    names = (*light.layout.columns, *tables)
-    return {name: piece[name].values for name in names} | {"counts": np.diff(piece[light.layout.pointer].values)}
+def _columns(piece: Piece) -> dict[str, NDArray[Any]]:
+    return {**piece.block.columns, **piece.rows, "counts": piece.block.counts}
 
 
 @dataclass(frozen=True)
