@@ -138,10 +138,15 @@ def _of_zarr(
 ) -> xr.DataArray:
     import dask.array as da
     import zarr
+    from dask.base import tokenize
+
+    from mrczdask.io.revisions import revisions
+    from mrczdask.io.stores import open_store
 
     if len(urls) > 1:
         raise ValueError(f"{urls[0]} and others: open Zarr stores one by one")
-    root = zarr.open(urls[0], mode="r", storage_options=dict(options) if options else None)
+    store = open_store(urls[0], options, read_only=True)
+    root = zarr.open(store, mode="r")
     array = root if isinstance(root, zarr.Array) else root.get(dataset or schema.IMAGES)
     if not isinstance(array, zarr.Array):
         listed = ", ".join(name for name, _ in root.arrays()) if isinstance(root, zarr.Group) else ""
@@ -152,7 +157,8 @@ def _of_zarr(
         raise MrcFormatError(f"{array.dtype} {array.shape}: no frames", url=urls[0])
     dims = FRAME_DIMS if array.ndim == 3 else SCAN_DIMS
     attrs = {name: value for name, value in array.attrs.asdict().items() if not name.startswith("_")}
-    images = xr.DataArray(da.from_zarr(array), dims=dims, attrs=attrs, name=schema.IMAGES)
+    name = f"from-zarr-{tokenize(revisions(store, {schema.IMAGES: array}))}"
+    images = xr.DataArray(da.from_zarr(array, name=name), dims=dims, attrs=attrs, name=schema.IMAGES)
     if array.ndim == 3:
         images = images.assign_coords({schema.SHOT: range(array.shape[0])})
     return images if chunks in ("auto", None) else images.chunk(chunks)

@@ -19,6 +19,8 @@ from mrczdask.io.stores import JOURNAL, ArchiveStore
 
 REVISION: Final = "revision.json"
 """In the journal of an array; drawn anew by each call that writes into it."""
+_METADATA: Final = ("zarr.json", ".zarray")
+"""Of an array of Zarr v3 and v2."""
 
 
 def renew(journal: Journal, arrays: Iterable[str]) -> None:
@@ -63,6 +65,7 @@ def _described(array: zarr.Array[Any]) -> str:
 def _written(store: ArchiveStore, path: str) -> str:
     inner = store.store
     if isinstance(inner, LocalStore):
-        with suppress(OSError):
-            return str(os.stat(inner.root / path / "zarr.json").st_mtime_ns)
+        for name in _METADATA:
+            with suppress(OSError):
+                return str(os.stat(inner.root / path / name).st_mtime_ns)
     return str(inner)

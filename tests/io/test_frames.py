@@ -135,6 +135,10 @@ def test_zarr_arrays_and_archives(tmp_path: Path) -> None:
     np.testing.assert_array_equal(md.open_frames(tmp_path / "plain.zarr"), FRAMES)
     frames = md.open_frames(tmp_path / "plain.zarr")
     md.write_archive(frames, str(tmp_path / "archive.zarr"))
+    names = [md.open_frames(tmp_path / "archive.zarr").data.name for _ in range(2)]
+    md.write_archive(frames + 1, str(tmp_path / "archive.zarr"), resume=False)
+    assert names[0] == names[1] != md.open_frames(tmp_path / "archive.zarr").data.name
+    md.write_archive(frames, str(tmp_path / "archive.zarr"), resume=False)
     again = md.open_frames(tmp_path / "archive.zarr", chunks={"shot": 3})
     assert again.chunks[0] == (3, 3)
     np.testing.assert_array_equal(again, FRAMES)
