@@ -34,6 +34,8 @@ _COMMANDS: Final = (
     ("peaks", "mrczdask.cli.peaks:peaks", "Find Bragg peaks and hits in diffraction frames."),
     ("doctor", "mrczdask.cli.doctor:doctor", "Show versions and compile the kernels."),
 )
+_WITHOUT_KERNELS: Final = ("info", "index")
+"""Commands that seldom need numba: it is not imported for them beforehand."""
 for _name, _where, _line in _COMMANDS:
     app.command(_where, name=_name, help=_line)
 
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None and command.__module__.startswith(f"{__name__}."):
             from mrczdask.cli.start import load_libraries
 
-            load_libraries()
+            load_libraries(kernels=command.__name__ not in _WITHOUT_KERNELS)
         status = command(*given.args, **given.kwargs)
     except CycloptsError as error:
         from rich.console import Console

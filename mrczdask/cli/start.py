@@ -13,8 +13,8 @@ UNUSED: Final = ("pyarrow", "scipy.fftpack", "scipy.sparse")
 """pandas and Dask import them only to know whether they are there, for tables of strings, transforms and matrices."""
 
 
-def load_libraries() -> None:
-    """Import what nearly every command needs; only for a process that ends with the command."""
+def load_libraries(*, kernels: bool = True) -> None:
+    """Import what nearly every command needs, with numba for its `kernels`; only for a process that ends with it."""
     # nothing that is imported becomes garbage: a collector that looks through it, now or at the end, finds nothing
     gc.disable()
     atexit.register(gc.freeze)
@@ -22,10 +22,11 @@ def load_libraries() -> None:
         with _absent(*UNUSED), _undocumented():
             import dask.array  # noqa: F401
             import xarray  # noqa: F401
+        if kernels:
+            _load_kernels_alone()
     finally:
         gc.freeze()
         gc.enable()
-    _load_kernels_alone()
 
 
 @contextmanager
