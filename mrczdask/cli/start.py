@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-UNUSED: Final = ("pyarrow", "scipy.fftpack", "scipy.sparse")
-"""pandas and Dask import them only to know whether they are there, for tables of strings, transforms and matrices."""
+UNUSED: Final = ("scipy.fftpack", "scipy.sparse")
+"""Dask imports them to know whether they are there; no command has it transform by the first or hold the matrices."""
 
 
 def load_libraries(*, kernels: bool = True) -> None:
