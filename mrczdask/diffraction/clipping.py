@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -13,14 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from mrczdask import schema
 from mrczdask.diffraction.beams import beam_record, shot_centers
 from mrczdask.diffraction.bins import RadialBins, radial_bins
-from mrczdask.diffraction.maps import BINS, RADIUS
+from mrczdask.diffraction.maps import BINS, NEEDED, RADIUS
 from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
 from mrczdask.errors import MrczdaskError
-from mrczdask.execution.blocks import fields_of, whole_blocks
+from mrczdask.execution.blocks import fields_of, structures_of, whole_blocks
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.sparse_table import AZIMUTH, CENTER, SECTOR
 from mrczdask.kernels import azimuthal
 
+_MADE_OF: Final = "made_of"
 ErrorModel = Literal["poisson", "azimuthal", "hybrid", "count"]
 MODELS: Final = {
     "poisson": azimuthal.POISSON,
@@ -40,6 +42,22 @@ class Clipping:
     model: int
     cutoff: float
     cycles: int
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """What a table of bins is made of."""
+
+    images: da.Array
+    clipping: Clipping
+    centers: NDArray[np.float64] | None
+
+    @property
+    def arrays(self) -> list[da.Array]:
+        """(shot, y, x), and (shot, 2) of the beams where they move."""
+        if self.centers is None:
+            return [self.images]
+        return [self.images, da.from_array(self.centers, chunks=(self.images.chunks[0], 2))]
 
 
 def prepare(
@@ -80,16 +98,69 @@ def binned(
     """By name "average", "deviation" and "count" (shot, radius) or (shot, sector, radius); their coordinates and
     attributes."""
     radial = clipping.radial
-    arrays, coords = [images.data], _coords(images, radial)
+    coords, centers = _coords(images, radial), None
     attrs: dict[str, Any] = {}
     if radial.beam is not None and beam_centers is not None:
         centers = shot_centers(beam_centers, len(images))
-        arrays.append(da.from_array(centers, chunks=(images.data.chunks[0], 2)))
         moving, attrs = beam_record(radial.beam, centers)
         coords |= moving
-    table = shot_map(_clip_chunk, *arrays, shape=radial.shape, dtype=BINS, clipping=on_workers(clipping))
-    dims = (schema.SHOT, *((SECTOR,) if radial.sectors > 1 else ()), RADIUS)
-    return {name: (dims, values) for name, values in fields_of(table).items()}, coords, attrs
+    frames = _Frames(images.data, clipping, centers)
+    table = shot_map(_clip_chunk, *frames.arrays, shape=radial.shape, dtype=BINS, clipping=on_workers(clipping))
+    setattr(table, _MADE_OF, frames)
+    return _with_dims(table), coords, attrs
+
+
+def clip_then(background: xr.Dataset, function: Callable[..., Any], **constants: Any) -> tuple[xr.Dataset, da.Array]:
+    """Let the task that separates the background of a chunk of frames go on with them: frames are read, used and
+    forgotten there.
+
+    The background is one that was just made, and none of whose variables is used otherwise; it comes back made by the
+    new tasks. A block of the array (shot) is what function(frames, average, deviation, centers, **constants) gives.
+    """
+    known = structures_of([background[name].data for name in NEEDED[:2]])
+    if known is None:
+        raise TypeError("the background is not as separate_background gave it")
+    frames: _Frames = getattr(known[0], _MADE_OF)
+    indices = ["syx", "sb"][: len(frames.arrays)]
+    both = da.blockwise(
+        _clip_then,
+        "syx",  # all dims of the frames: Dask fuses their reading only into what contracts none
+        *(part for pair in zip(frames.arrays, indices, strict=True) for part in pair),
+        clipping=on_workers(frames.clipping),
+        function=function,
+        **constants,
+        dtype=object,
+        meta=np.empty((0, 0, 0), object),
+    )
+    blocks = da.blockwise(_part, "s", both, "syx", number=1, dtype=object, meta=np.empty(0, object))
+    shape = frames.clipping.radial.shape
+    table = shot_map(_part, both, shape=shape, dtype=BINS, number=0)
+    fields = _with_dims(table)
+    made = {"background_avg": fields["average"], "background_std": fields["deviation"], "n_used": fields["count"]}
+    return background.assign(made), blocks
+
+
+def _with_dims(table: da.Array) -> dict[str, tuple[tuple[str, ...], da.Array]]:
+    dims = (schema.SHOT, *((SECTOR,) if table.ndim > 2 else ()), RADIUS)
+    return {name: (dims, values) for name, values in fields_of(table).items()}
+
+
+@whole_blocks
+def _clip_then(
+    frames: NDArray[Any],
+    centers: NDArray[np.float64] | None = None,
+    *,
+    clipping: Clipping,
+    function: Callable[..., Any],
+    **constants: Any,
+) -> tuple[NDArray[Any], Any]:
+    table = _clip_chunk(frames, centers, clipping=clipping)
+    return table, function(frames, table["average"], table["deviation"], centers, **constants)
+
+
+@whole_blocks
+def _part(both: tuple[Any, Any], number: int) -> Any:
+    return both[number]
 
 
 @whole_blocks

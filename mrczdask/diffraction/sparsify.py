@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.clipping import clip_then
 from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, bin_rows, both, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
@@ -114,19 +115,23 @@ def sparsify(
     if cutoff_pick < 0:
         raise ValueError(f"cutoff_pick={cutoff_pick}: give 0 or more")
     images = as_shots(frames)
+    is_shared = background is not None
     background = background_of(images, geometry, background, options)
     picking = picking_of(background, images, cutoff_pick)
-    blocks = da.blockwise(
-        _pick_chunk,
-        "s",
-        images.data,
-        "syx",
-        *bin_rows(background, images),
-        *center_rows(background, images.data.chunks[0]),
-        picking=on_workers(picking),
-        dtype=object,
-        meta=np.empty(0, object),
-    )
+    if is_shared:
+        blocks = da.blockwise(
+            _pick_chunk,
+            "s",
+            images.data,
+            "syx",
+            *bin_rows(background, images),
+            *center_rows(background, images.data.chunks[0]),
+            picking=on_workers(picking),
+            dtype=object,
+            meta=np.empty(0, object),
+        )
+    else:
+        background, blocks = clip_then(background, _pick_chunk, picking=on_workers(picking))
     attrs = background.attrs | {"cutoff_pick": float(cutoff_pick), "dtype": picking.dtype.str}
     attrs["shape"] = list(images.shape[1:])
     header = background.drop_vars("n_used", errors="ignore")
