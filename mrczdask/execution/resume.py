@@ -64,7 +64,7 @@ def digest(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             found.update(f"{part.dtype}{part.shape}".encode())
-            found.update(memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)))
+            found.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         else:
             found.update(json.dumps(part, sort_keys=True, default=str).encode())
         found.update(b"\0")
