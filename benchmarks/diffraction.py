@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ DETECTOR = "Eiger 4M"
 SHAPE = (2167, 2070)
 DUMMY = 2**32 - 1
 POLARIZATION, CUTOFF, NOISE = 0.99, 3.0, 1.0
+SECTORS = 16
 MORE = 5
 """Times the frames of the longer run of the programs, from which their start is told apart."""
 BARS = {"separate_background": 5, "sparsify": 5, "sparsify program": 20, "its further frames": 20, "densify": 3}
@@ -41,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
     with tempfile.TemporaryDirectory() as folder:
         speed = _speed(Path(folder), n_frames, options.repeats)
-    tables = [speed, _scale(*((2_000, 4) if options.quick else (100_000, 500)))]
+        sectors = _sectors(Path(folder), 2 if options.quick else 8, options.repeats)
+    tables = [speed, sectors, _scale(*((2_000, 4) if options.quick else (100_000, 500)))]
     return report("diffraction", "Sparse diffraction frames", tables, options)
 
 
@@ -83,6 +86,34 @@ def _speed(folder: Path, n_frames: int, repeats: int) -> Table:
         _add_further(table, programs, _programs(folder, poni, long, min(repeats, 1)), n_frames)
     else:
         table.note += " Rows of OpenCL are missing: pyopencl or a device was not there."
+    return table
+
+
+def _sectors(folder: Path, n_frames: int, repeats: int) -> Table:
+    """What sectors cost; no other program clips by them."""
+    poni, raw = folder / "detector.poni", folder / "some_master.h5"
+    lazy = da.from_array(_write_inputs(poni, raw, n_frames), chunks=(1, *SHAPE))
+    geometry = md.Geometry.from_poni(poni)
+    table = Table(
+        f"Sectors: {n_frames} frames of an {DETECTOR}, {THREADS} threads",
+        ["task", "ms a frame", f"with {SECTORS} sectors", "times as long"],
+        "As above, without corrections. Frames are densified from memory.",
+    )
+    work: dict[str, dict[str, Callable[[], object]]] = {"separate_background": {}, "sparsify": {}, "densify": {}}
+    with dask.config.set(scheduler="threads", num_workers=THREADS):
+        for sectors in (1, SECTORS):
+            given: dict[str, Any] = {"unit": "r_m", "dummy": DUMMY, "sectors": sectors}
+            background = md.separate_background(lazy, geometry, **given)
+            sparse = md.sparsify(lazy, geometry, cutoff_pick=CUTOFF, **given)
+            dense = md.densify(sparse.compute())
+            name = str(sectors)
+            work["separate_background"][name] = background[["background_avg", "background_std"]].compute
+            work["sparsify"][name] = sparse.compute
+            work["densify"][name] = partial(_drain, dense)
+        for task, runs in work.items():
+            timings = interleaved(runs, repeats=repeats)
+            one, many = (1e3 * timings.medians[name] / n_frames for name in runs)
+            table.add(task, one, many, f"{timings.times_faster('1', than=str(SECTORS)):.2f}")
     return table
 
 
