@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "mrczdask"
@@ -89,6 +90,26 @@ def imports(tree: ast.AST, homes: dict[str, str]) -> Iterator[tuple[int, str]]:
     for node in attributes:
         if isinstance(node.value, ast.Name) and node.value.id in package and node.attr != "__version__":
             yield node.lineno, homes.get(node.attr, f"mrczdask.{node.attr}")
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Return modules that import each other in a circle, wherever the imports stand; none where there is no circle."""
+    needs = {name: set(_modules(ast.parse(source), sources)) - {name} for name, source in sources.items()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _modules(tree: ast.AST, known: Container[str]) -> Iterator[str]:
+    """Yield those of the known modules that are imported; a package only for what is no module in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in known else f"{node.module}" for name in inside)
 
 
 def _aliases(tree: ast.AST, package: str) -> set[str]:

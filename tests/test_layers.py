@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mrczdask
-from tests.layer_rules import FUNCTION_LINES, LEVELS, MODULE_LINES, MODULES, PACKAGE, module_name, violations
+from tests.layer_rules import FUNCTION_LINES, LEVELS, MODULE_LINES, MODULES, PACKAGE, circle, module_name, violations
 
 HOMES = dict(mrczdask._MODULE_OF)
 
@@ -21,6 +21,23 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
 def test_the_modules_are_found() -> None:
     names = {module_name(path) for path in MODULES}
     assert {"mrczdask", "mrczdask.errors", "mrczdask.formats.mrc", "mrczdask.io.movie", "mrczdask.cli"} <= names
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    sources = {module_name(path): path.read_text(encoding="utf-8") for path in MODULES}
+    del sources["mrczdask"]  # its names load on first use
+    assert circle(sources) == []
+
+
+@pytest.mark.parametrize("late", ["from mrczdask.io.x import f", "import mrczdask.io.x", "from mrczdask.io import x"])
+def test_a_circle_is_found(late: str) -> None:
+    sources = {
+        "mrczdask.io.x": "from mrczdask.io.y import Y",
+        "mrczdask.io.y": f"def g():\n    {late}",
+        "mrczdask.io.z": "from mrczdask.io import x, y",
+    }
+    assert set(circle(sources)) == {"mrczdask.io.x", "mrczdask.io.y"}
+    assert circle(sources | {"mrczdask.io.y": "import numpy"}) == []
 
 
 def test_every_part_of_the_package_has_one_level() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.io.geometry import Geometry
-from mrczdask.io.panel_geometry import PanelGeometry
+from mrczdask.io.panel_geometry import PanelMaps
 
 _PLACES: Final = {
     "data": "/entry_1/data_1/data",
@@ -31,7 +31,7 @@ _SHIFTS: Final = {f"detector_shift_{axis}": f"entry_1/shots/det_shift_{axis}_mm"
 
 def frame_shifts(geometry: Geometry, centers: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Millimetres by which the detector is shifted for beams at (shot, 2), by the name of the dataset."""
-    own = geometry.shift_m if isinstance(geometry, PanelGeometry) else (0.0, 0.0)
+    own = geometry.maps.shift_m if isinstance(geometry.maps, PanelMaps) else (0.0, 0.0)
     metres = (np.array(geometry.beam_center) - centers) * geometry.pixel_size_m
     return {place: 1e3 * (metres[:, 1 - k] + own[k]) for k, place in enumerate(_SHIFTS.values())}
 
@@ -47,8 +47,8 @@ def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = Fals
     places = [f"{key} = {value}" for key, value in _PLACES.items()]
     if follows_beam:
         places += [f"{key} = /{place} mm" for key, place in _SHIFTS.items()]
-    if isinstance(geometry, PanelGeometry):
-        kept = [line for line in geometry.text.splitlines() if not _is_replaced(line, follows_beam)]
+    if isinstance(geometry.maps, PanelMaps):
+        kept = [line for line in geometry.maps.text.splitlines() if not _is_replaced(line, follows_beam)]
         return "\n".join([*places, *kept]) + "\n"
     places += [f"{key} = {value}" for key, value in _MASK.items()]
     if geometry.wavelength_m is not None:
