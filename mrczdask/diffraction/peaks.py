@@ -22,6 +22,8 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.kernels import peaks as kernel
+from mrczdask.kernels.bright_pixels import Detector, Segments, find_bright, segments_of
+from mrczdask.kernels.peak_profile import interpolate_at
 from mrczdask.kernels.places import filled, levels
 from mrczdask.provenance import record
 
@@ -43,8 +45,8 @@ class _Search:
     """How the frames of a graph are searched; the `detector` is that of the `maps`."""
 
     maps: PixelMaps
-    detector: kernel.Detector
-    segments: kernel.Segments
+    detector: Detector
+    segments: Segments
     rule: kernel.Rule
     rings: _Rings
 
@@ -54,7 +56,7 @@ class _Search:
         if maps is self.maps:
             return self
         detector = self.detector._replace(**self.rings.pixels(maps))
-        return replace(self, maps=maps, detector=detector, segments=kernel.segments_of(detector, maps.centres.size))
+        return replace(self, maps=maps, detector=detector, segments=segments_of(detector, maps.centres.size))
 
 
 @dataclass(frozen=True)
@@ -284,14 +286,14 @@ def _search(
     low, high = radial_range
     excluded = tuple((float(inner), float(outer)) for inner, outer in exclude)
     rings = _Rings((low, high), excluded, rule.gaps == kernel.IGNORE, bad)
-    detector = kernel.Detector(
+    detector = Detector(
         width=images.shape[2],
         **rings.pixels(maps),
         dark=background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32),
         dummy=float(attrs["dummy"]),
         delta=float(attrs["delta_dummy"]),
     )
-    return _Search(maps, detector, kernel.segments_of(detector, maps.centres.size), rule, rings)
+    return _Search(maps, detector, segments_of(detector, maps.centres.size), rule, rings)
 
 
 def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, Any]) -> xr.Dataset:
@@ -321,9 +323,10 @@ def _search_chunk(
         frame = np.ascontiguousarray(image).reshape(-1)
         how = search.at(None if centers is None else centers[k])
         tables = levels(average[k]), filled(deviation[k])
-        n = kernel.find_bright(frame, how.detector, how.segments, how.rule, *tables, bright, above)
+        rule = how.rule
+        n = find_bright(frame, how.detector, how.segments, rule.cutoff, rule.noise, *tables, bright, above)
         peaks = np.empty(n, kernel.PEAK)
-        counts[k] = kernel.measure_peaks(frame, how.detector, how.rule, *tables, bright[:n], above[:n], peaks)
+        counts[k] = kernel.measure_peaks(frame, how.detector, rule, *tables, bright[:n], above[:n], peaks)
         found.append(peaks[: counts[k]].copy())
         radii.append(radius_at(how.maps.radius, found[-1]["y"], found[-1]["x"], found[-1]["index"]))
     return _as_block(counts, np.concatenate(found), np.concatenate(radii))
@@ -339,12 +342,5 @@ def radius_at(
     pixel_radius: NDArray[np.float32], y: NDArray[Any], x: NDArray[Any], index: NDArray[Any]
 ) -> NDArray[np.float32]:
     """The radius at each place, linear between pixels; beside masked ones that of the pixel of the maximum."""
-    height, width = pixel_radius.shape
-    i = np.clip(np.floor(y).astype(np.intp), 0, max(height - 2, 0))
-    j = np.clip(np.floor(x).astype(np.intp), 0, max(width - 2, 0))
-    down, right = np.minimum(i + 1, height - 1), np.minimum(j + 1, width - 1)
-    v, w = y - i, x - j
-    upper = pixel_radius[i, j] * (1 - w) + pixel_radius[i, right] * w
-    lower = pixel_radius[down, j] * (1 - w) + pixel_radius[down, right] * w
-    found = upper * (1 - v) + lower * v
-    return np.where(np.isnan(found), pixel_radius.reshape(-1)[index.astype(np.intp)], found).astype(np.float32)
+    places = y.astype(np.float64), x.astype(np.float64), index.astype(np.int64)
+    return interpolate_at(np.ascontiguousarray(pixel_radius), *places)

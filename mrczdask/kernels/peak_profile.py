@@ -70,3 +70,22 @@ def weighted_centroid(values: NDArray[np.float32], half: int, width: float, y: f
         y = min(max(y + _STEP * up / total, -1.0), 1.0)
         x = min(max(x + _STEP * right / total, -1.0), 1.0)
     return y, x
+
+
+@njit(nogil=True, cache=True)
+def interpolate_at(
+    image: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64], index: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """An image at places (n), linear between pixels; where that is NaN, its pixel of the flat `index`."""
+    height, width = image.shape
+    out = np.empty(y.size, np.float32)
+    for k in range(y.size):
+        i = min(max(int(np.floor(y[k])), 0), max(height - 2, 0))
+        j = min(max(int(np.floor(x[k])), 0), max(width - 2, 0))
+        down, right = min(i + 1, height - 1), min(j + 1, width - 1)
+        v, w = y[k] - i, x[k] - j
+        upper = image[i, j] * (1 - w) + image[i, right] * w
+        lower = image[down, j] * (1 - w) + image[down, right] * w
+        found = upper * (1 - v) + lower * v
+        out[k] = found if found == found else image[index[k] // width, index[k] % width]
+    return out

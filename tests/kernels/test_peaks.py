@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import erf
 
+from mrczdask.kernels import bright_pixels
 from mrczdask.kernels import peaks as kernel
 from mrczdask.kernels.places import Places
 
 CUTOFF, NOISE, BINS = 3.0, 0.7, 30
 
 
-def detector(place: NDArray[Any], **maps: Any) -> kernel.Detector:
+def detector(place: NDArray[Any], **maps: Any) -> bright_pixels.Detector:
     n = place.size
     whole = {
         "searched": np.ones(n, bool),
@@ -26,7 +27,7 @@ def detector(place: NDArray[Any], **maps: Any) -> kernel.Detector:
         "delta": 0.0,
     }
     places = Places(place.astype(np.float32).ravel(), np.empty(0, np.float32))
-    return kernel.Detector(place.shape[1], places, **(whole | maps))
+    return bright_pixels.Detector(place.shape[1], places, **(whole | maps))
 
 
 def rule(**changes: Any) -> kernel.Rule:
@@ -35,19 +36,20 @@ def rule(**changes: Any) -> kernel.Rule:
 
 
 def found_in(
-    frame: NDArray[Any], where: kernel.Detector, how: kernel.Rule, average: Any = 3.0, deviation: Any = 1.7
+    frame: NDArray[Any], where: bright_pixels.Detector, how: kernel.Rule, average: Any = 3.0, deviation: Any = 1.7
 ) -> NDArray[Any]:
     average, deviation = (np.broadcast_to(np.float32(table), BINS).copy() for table in (average, deviation))
     bright, above = np.empty(frame.size + 1, np.uint32), np.empty(frame.size + 1, np.float32)
-    segments = kernel.segments_of(where, BINS)
-    n = kernel.find_bright(frame.ravel(), where, segments, how, average, deviation, bright, above)
+    segments = bright_pixels.segments_of(where, BINS)
+    tables = average, deviation
+    n = bright_pixels.find_bright(frame.ravel(), where, segments, how.cutoff, how.noise, *tables, bright, above)
     peaks = np.empty(n, kernel.PEAK)
     n = kernel.measure_peaks(frame.ravel(), where, how, average, deviation, bright[:n], above[:n], peaks)
     return peaks[:n]
 
 
 def by_filters(
-    frame: NDArray[Any], where: kernel.Detector, how: kernel.Rule, average: Any, deviation: Any
+    frame: NDArray[Any], where: bright_pixels.Detector, how: kernel.Rule, average: Any, deviation: Any
 ) -> dict[str, NDArray[Any]]:
     """The published rule with whole-image filters, in float64."""
     shape, side = frame.shape, 2 * how.half + 1
