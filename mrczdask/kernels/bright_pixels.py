@@ -60,8 +60,14 @@ def segments_of(detector: Detector, n_bins: int) -> Segments:
     width = last - first + 1
     level = np.frexp(width)[1] - 1  # 2**level is the largest power of two within the width
     left = level * max(n_bins - 1, 1) + first
-    own = ((side - window).astype(np.uint8) for side in (begin, end))
-    return Segments(window.astype(np.uint32), *own, left, left + width - (1 << level), *bounds)
+    return Segments(
+        window.astype(np.uint32),
+        (begin - window).astype(np.uint8),
+        (end - window).astype(np.uint8),
+        left,
+        left + width - (1 << level),
+        *bounds,
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -198,15 +204,19 @@ def _keep_bright(
     index: NDArray[np.uint32],
     above: NDArray[np.float32],
 ) -> int:
-    """Of the pixels of `index`, whose places are in `above`, those that stand out come to the front, and their d."""
+    """Of the pixels of `index`, whose places are in `above`, those that stand out come to the front, and their d; how
+    many do."""
     norms, dark, azimuthal = detector.norm, detector.dark, detector.places.azimuthal
-    n = 0
-    for k in range(index.size):
-        pixel, place, azimuth = index[k], above[k], or_zero(azimuthal, index[k])
+    values, n = np.empty(index.size, np.float32), 0
+    for k in range(index.size):  # again a loop for the loads
+        pixel = index[k]
         signal = signal_of(frame[pixel], or_zero(dark, pixel), detector.dummy, detector.delta)
-        d = corrected(signal, norms[pixel]) - interpolate(average, place, azimuth)
+        values[k] = corrected(signal, norms[pixel])
+    for k in range(index.size):
+        place, azimuth = above[k], or_zero(azimuthal, index[k])
+        d = values[k] - interpolate(average, place, azimuth)
         u = spread(deviation, place, azimuth, noise)
-        index[n], above[n] = pixel, d
+        index[n], above[n] = index[k], d
         n += int((d > 0) & (d >= np.float32(cutoff) * u))
     return n
 

@@ -188,7 +188,7 @@ def _measure(
     n: int,
 ) -> bool:
     """Write place in the patch, sum and deviations of a peak; False where too few or too many pixels stand out."""
-    side, cutoff, pixels, missing = 2 * rule.half + 1, np.float32(rule.cutoff), 0, 0
+    cutoff, pixels, missing = np.float32(rule.cutoff), 0, 0
     seen, square, counts = 0.0, 0.0, 0.0
     for k in range(values.size):
         d = values[k]
@@ -203,11 +203,14 @@ def _measure(
     if missing and rule.gaps == FILL:
         fill_gaps(values, rule.half)
     total, moment_y, moment_x = 0.0, 0.0, 0.0
-    for k in range(values.size):
-        if values[k] > 0:
-            total += values[k]
-            moment_y += values[k] * (k // side - rule.half)
-            moment_x += values[k] * (k % side - rule.half)
+    k = 0
+    for i in range(-rule.half, rule.half + 1):
+        for j in range(-rule.half, rule.half + 1):
+            if values[k] > 0:
+                total += values[k]
+                moment_y += values[k] * i
+                moment_x += values[k] * j
+            k += 1
     scale = total / seen
     y, x = moment_y / total, moment_x / total
     if rule.width > 0:
