@@ -329,12 +329,13 @@ def _search_chunk(
         counts[k] = kernel.measure_peaks(frame, how.detector, rule, *tables, bright[:n], above[:n], peaks)
         found.append(peaks[: counts[k]].copy())
         radii.append(radius_at(how.maps.radius, found[-1]["y"], found[-1]["x"], found[-1]["index"]))
-    return _as_block(counts, np.concatenate(found), np.concatenate(radii))
+    return _as_block(counts, found, radii)
 
 
-def _as_block(counts: NDArray[np.int64], peaks: NDArray[Any], radii: NDArray[np.float32]) -> Block:
+def _as_block(counts: NDArray[np.int64], found: list[NDArray[Any]], radii: list[NDArray[np.float32]]) -> Block:
     """Rows of the kernel as columns."""
-    columns = {name: np.ascontiguousarray(peaks[name]) for name in kernel.PEAK.names or ()} | {"radius": radii}
+    columns = {name: np.concatenate([rows[name] for rows in found]) for name in kernel.PEAK.names or ()}
+    columns["radius"] = np.concatenate(radii)
     return Block(counts, {name: columns[name] for name in PEAKS.columns})
 
 
