@@ -76,7 +76,8 @@ def separate_background(
     sectors : int
         Equal sectors around the beam, from -180 degrees on, each with bins of its own: for a background that depends on
         the azimuth too, such as that of a jet, a fibre or a polarized beam. `sparsify`, `find_peaks` and `densify`
-        interpolate between their centres. 8 to 16 do; bins of few pixels are noisy.
+        interpolate between their centres. 8 to 16 do, with fewer `bins` and error_model="count": the clipping of the
+        published models lowers the average of bins of few pixels (by 2 to 4 % at 30 pixels of some counts).
     beam_centers : array, optional
         (shot, 2) float, (y, x) of the beam in each frame, in pixels from the outer edge of the first, or with scan dims
         in front: bins are then about the beam of each shot. For flat detectors across the beam: `Geometry.flat`, PONI

@@ -18,6 +18,7 @@ from mrczdask.io.geometry import SCALES, Geometry, Unit
 from mrczdask.io.sparse_table import CENTER, RESPONSE
 from mrczdask.kernels.flat_detector import nearest_and_farthest, shown_radius
 
+_CENTER: Final = np.dtype([("y", np.float64), ("x", np.float64)])
 _FACTS: Final = ("distance_m", "pixel_size_m", "beam_center")
 
 
@@ -144,8 +145,12 @@ def moving_beam(table: xr.Dataset) -> MovingBeam | None:
 
 
 def center_rows(table: xr.Dataset, chunks: Sequence[int]) -> tuple[Any, str | None]:
-    """Centres (shot, 2) in chunks of shots, and their index, as `da.blockwise` takes them; None where none are."""
+    """Centres (shot) in chunks of shots, and their index, as `da.blockwise` takes them; None where none are."""
     if CENTER[0] not in table.coords:
         return None, None
-    centers = np.stack([table[name].values for name in CENTER], axis=1)
-    return da.from_array(centers, chunks=(tuple(chunks), 2)), "sb"
+    return lazy_centers(np.stack([table[name].values for name in CENTER], axis=1), chunks), "s"
+
+
+def lazy_centers(centers: NDArray[np.float64], chunks: Sequence[int]) -> da.Array:
+    """Centres (shot, 2) as structures (shot) of y and x: Dask fuses nothing into what contracts a dim."""
+    return da.from_array(np.ascontiguousarray(centers).view(_CENTER).reshape(-1), chunks=(tuple(chunks),))

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.beams import beam_record, shot_centers
+from mrczdask.diffraction.beams import beam_record, lazy_centers, shot_centers
 from mrczdask.diffraction.bins import RadialBins, radial_bins
 from mrczdask.diffraction.maps import BINS, NEEDED, RADIUS
 from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
@@ -54,10 +54,10 @@ class _Frames:
 
     @property
     def arrays(self) -> list[da.Array]:
-        """(shot, y, x), and (shot, 2) of the beams where they move."""
+        """(shot, y, x), and (shot) of the beams where they move."""
         if self.centers is None:
             return [self.images]
-        return [self.images, da.from_array(self.centers, chunks=(self.images.chunks[0], 2))]
+        return [self.images, lazy_centers(self.centers, self.images.chunks[0])]
 
 
 def prepare(
@@ -121,7 +121,7 @@ def clip_then(background: xr.Dataset, function: Callable[..., Any], **constants:
     if known is None:
         raise TypeError("the background is not as separate_background gave it")
     frames: _Frames = getattr(known[0], _MADE_OF)
-    indices = ["syx", "sb"][: len(frames.arrays)]
+    indices = ["syx", "s"][: len(frames.arrays)]
     both = da.blockwise(
         _clip_then,
         "syx",  # all dims of the frames: Dask fuses their reading only into what contracts none
@@ -165,7 +165,7 @@ def _part(both: tuple[Any, Any], number: int) -> Any:
 
 @whole_blocks
 def _clip_chunk(block: NDArray[Any], centers: NDArray[np.float64] | None = None, *, clipping: Clipping) -> NDArray[Any]:
-    """Background of each frame of a chunk (shot, y, x), about its beam where `centers` (shot, 2) say it."""
+    """Background of each frame of a chunk (shot, y, x), about its beam where `centers` (shot) say it."""
     shape = clipping.radial.shape
     n = clipping.radial.n * clipping.radial.sectors
     table = np.empty((len(block), *shape), BINS)

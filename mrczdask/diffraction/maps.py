@@ -53,6 +53,8 @@ class PixelMaps:
         if within != ANYWHERE:
             radial[~((self.radius >= within[0]) & (self.radius < within[1]))] = np.nan
         azimuthal = ((self.azimuth + _TURN / 2) * (self.sectors / _TURN) - 0.5) % self.sectors
+        if azimuthal.size:
+            radial[~np.isfinite(azimuthal)] = np.nan
         return Places(*(np.asarray(part, np.float32).reshape(-1) for part in (radial, azimuthal)))
 
 

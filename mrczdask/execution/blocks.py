@@ -35,20 +35,22 @@ def _only(block: Any) -> Any:
 
 
 def fields_of(table: da.Array) -> dict[str, da.Array]:
-    """The fields of an array of structures; each remembers the array, so that a task that needs two takes it whole."""
+    """The fields of an array of structures; each remembers the array, so that a task that needs two takes it whole.
+
+    What is written into a field has another name, and is no field any more.
+    """
     found = {name: table[name] for name in table.dtype.names or ()}
     for name, one in found.items():
-        setattr(one, _SOURCE, (table, name))
+        setattr(one, _SOURCE, (table, name, one.name))
     return found
 
 
 def structures_of(fields: Sequence[Any]) -> tuple[da.Array, list[str]] | None:
     """The array of structures of which all are fields, as `fields_of` made them, and their names; None for others."""
-    sources = [getattr(field, _SOURCE, (None, "")) for field in fields]
+    sources = [getattr(field, _SOURCE, (None, "", "")) for field in fields]
     table = sources[0][0] if sources else None
-    if table is None or any(source is not table for source, _ in sources):
-        return None
-    return table, [name for _, name in sources]
+    known = (source is table and field.name == key for field, (source, _, key) in zip(fields, sources, strict=True))
+    return (table, [name for _, name, _ in sources]) if table is not None and all(known) else None
 
 
 def each_block(made: da.Array) -> list[Delayed]:

@@ -94,11 +94,16 @@ def levels(table: NDArray[np.float32]) -> NDArray[np.float32]:
     """What to interpolate between the centres of sectors so that the mean over each is its average, `filled`.
 
     Linear between centres, the mean over a sector is (l' + 6 l + l") / 8 of its level and those beside it, which is
-    undone around the beam; averages themselves would flatten a background that changes quickly.
+    undone around the beam; averages themselves would flatten a background that changes quickly. A ring that would fall
+    below 0 somewhere, though its averages do not, is drawn back to them as far as that: its sum stays.
     """
     rows = filled(table)
     if rows.ndim == 1:
         return rows
     waves = np.fft.rfft(rows, axis=0)
     waves /= (0.75 + 0.25 * np.cos(2 * np.pi * np.arange(len(waves)) / len(rows)))[:, None]
-    return np.fft.irfft(waves, len(rows), axis=0).astype(np.float32)
+    found = np.fft.irfft(waves, len(rows), axis=0)
+    below = (found < 0) & (rows >= 0).all(axis=0)
+    kept = np.divide(rows, rows - found, out=np.ones_like(found), where=below).min(axis=0)
+    found = rows + kept * (found - rows)
+    return np.where(below.any(axis=0), np.maximum(found, 0), found).astype(np.float32)
