@@ -164,14 +164,14 @@ def add_evidence(
     total: NDArray[np.float32],
 ) -> None:
     """Add what one frame says of each pixel."""
-    raw = frame.astype(np.float32)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        raw = frame.astype(np.float32)
         b = ((raw - picking.dark) if picking.dark.size else raw) / picking.norm
         z = (b - level) / std
         valid = np.isfinite(z) & ~(np.abs(frame.astype(np.float64) - picking.dummy) <= picking.delta)
         total[0] += np.where(valid, np.minimum(z, MOST_DEVIATION), 0)
         total[1] += valid & (b - level > np.maximum(picking.noise, cutoff * np.hypot(std, picking.noise)))
-        total[2] += np.where(valid & (level > 0), np.minimum(b / level, MOST_RELATIVE), 1)
+        total[2] += np.where(level > 0, np.where(valid, np.minimum(b / level, MOST_RELATIVE), 0), valid)
     total[3] += valid
 
 

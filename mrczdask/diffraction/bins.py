@@ -132,7 +132,11 @@ def radial_bins(
     known: dict[str, Any] = {"flat": flat, "polarization": polarization, "solid_angle": solid_angle}
     bad = geometry.mask if mask is None else geometry.mask | fitting("mask", mask, geometry).astype(bool)
     norm = normalisation(geometry, **known)
-    bad = bad | ~(norm > 0) | ~np.isfinite(norm)
+    with np.errstate(over="ignore"):
+        response = norm.astype(np.float32)
+        level = None if dark is None else fitting("dark", dark, geometry).astype(np.float32)
+    bad = bad | ~(response > 0) | ~np.isfinite(response)
+    bad = bad if level is None else bad | ~np.isfinite(level)
     if bad.all():
         raise MrczdaskError("every pixel is masked: mask is True where a pixel is bad")
     radius = np.ascontiguousarray(geometry.radius(unit), np.float64)
@@ -149,11 +153,11 @@ def radial_bins(
         low=low,
         step=step,
         centres=(np.linspace(low + step / 2, high - step / 2, bins) * scale).astype(np.float32),
-        norm=norm.astype(np.float32),
+        norm=response,
         pixel_radius=shown_radius(radius, bad, scale),
         sectors=sectors,
         pixel_azimuth=None if sectors == 1 else np.degrees(geometry.azimuth()).astype(np.float32),
-        dark=None if dark is None else fitting("dark", dark, geometry).astype(np.float32),
+        dark=level,
         unit=unit,
         order=_NO_ORDER,
         beam=beam,

@@ -236,15 +236,15 @@ def _excess(
     frame: NDArray[Any], average: NDArray[np.float32], deviation: NDArray[np.float32], picking: Picking
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
     """Raw less dark, b - background, and the latter in deviations; the last is NaN where a pixel is not valid."""
-    raw = frame.astype(np.float32)
-    if picking.dark.size:
-        raw = raw - picking.dark
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        raw = frame.astype(np.float32)
+        if picking.dark.size:
+            raw = raw - picking.dark
         above = (raw / picking.norm - interpolate_image(average, picking.places)).astype(np.float32)
         spread = np.hypot(interpolate_image(deviation, picking.places), picking.noise)
         ratio = np.where(spread > 0, above / spread, np.where(above > 0, np.inf, -np.inf)).astype(np.float32)
-    bad = np.isnan(picking.places.radial) | ~(picking.norm > 0) | np.isnan(raw)
-    bad |= np.abs(frame.astype(np.float64) - picking.dummy) <= picking.delta
+        bad = np.isnan(picking.places.radial) | ~(picking.norm > 0) | ~np.isfinite(raw)
+        bad |= np.abs(frame.astype(np.float64) - picking.dummy) <= picking.delta
     ratio[bad] = np.nan
     above[bad] = 0
     return raw if picking.dark.size else frame, above, ratio

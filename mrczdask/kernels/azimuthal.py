@@ -23,6 +23,7 @@ COUNT: Final = 3
 
 LEAST_PIXELS: Final = 3
 """Chauvenet's criterion is used as if a bin had at least this many pixels."""
+_LARGEST: Final = np.finfo(np.float32).max
 _RUN: Final = 128
 """Pixels that are compared at once: few of as many are dropped."""
 _MOST_TAKEN_OUT: Final = 1e6
@@ -94,8 +95,8 @@ def clip_background(
 ) -> None:
     """Average and standard deviation of one pixel in each bin of a frame, after clipping.
 
-    `raw`, `norm` and `dark` are in bin order, `dark` may be empty; a pixel within `delta` of `dummy` is invalid (NaN:
-    none is). Bins without a pixel get NaN. `counts` are the pixels left.
+    `raw`, `norm` and `dark` are in bin order, `dark` may be empty; a pixel that is not finite, or within `delta` of
+    `dummy` (NaN: none is), is invalid. Bins without a pixel get NaN. `counts` are the pixels left.
     """
     widest = 0
     for k in range(edges.size - 1):
@@ -138,7 +139,7 @@ def _poisson_sums(
     for k in range(raw.size):
         pixel, w = raw[k], norm[k]
         signal = pixel - dark[k] if dark.size else pixel
-        invalid += np.int32((abs(pixel - dummy) <= delta) | (pixel != pixel) | (w == 0) | (w != w))
+        invalid += np.int32((abs(pixel - dummy) <= delta) | (not abs(pixel) <= _LARGEST) | (w == 0) | (w != w))
         value[k] = signal / w
         omega += w
         total += signal
@@ -238,7 +239,9 @@ def _valid(
     """Fill `value`, `weight` and `darks` with the valid pixels of one bin; return how many there are."""
     invalid = 0
     for k in range(raw.size):  # a comparison with NaN is false: NaN pixels are invalid, a NaN dummy is none
-        invalid += (abs(raw[k] - dummy) <= delta) | (raw[k] != raw[k]) | (norm[k] == 0) | (norm[k] != norm[k])
+        invalid += (
+            (abs(raw[k] - dummy) <= delta) | (not abs(raw[k]) <= _LARGEST) | (norm[k] == 0) | (norm[k] != norm[k])
+        )
     for k in range(raw.size):
         value[k], weight[k], darks[k] = raw[k], norm[k], np.float32(0.0)
     for k in range(dark.size):
@@ -248,7 +251,8 @@ def _valid(
     n = 0
     for k in range(raw.size):
         value[n], weight[n], darks[n] = raw[k], norm[k], darks[k]
-        n += not (abs(raw[k] - dummy) <= delta or raw[k] != raw[k] or norm[k] == 0 or norm[k] != norm[k])
+        finite = abs(raw[k]) <= _LARGEST
+        n += finite and not (abs(raw[k] - dummy) <= delta or norm[k] == 0 or norm[k] != norm[k])
     return n
 
 

@@ -71,7 +71,7 @@ def pick_pixels(
     """Write the flat indices of the pixels to keep to `index`, ascending; return how many there are.
 
     `places` are NaN out of range too, and `cells` what `cells_of` says of them; tables, (bin) or (sector, bin), have
-    no NaN. `index` has one place more than there are pixels, `dark` may be empty.
+    no NaN. `index` has one place more than there are pixels, `dark` may be empty. Infinite pixels are never kept.
     """
     noise32, cutoff32 = np.float32(noise), np.float32(cutoff)
     near = _candidates(frame, cells, norm, dark, thresholds(average, deviation, noise, cutoff), index)
@@ -82,6 +82,8 @@ def pick_pixels(
         if abs(np.float64(frame[pixel]) - dummy) <= delta:
             continue
         raw = np.float32(frame[pixel])
+        if raw == np.inf:
+            continue
         signal = raw - dark[pixel] if dark.size else raw
         index[n] = pixel
         azimuth = azimuthal[pixel] if azimuthal.size else np.float32(0.0)

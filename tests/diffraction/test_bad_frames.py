@@ -61,6 +61,54 @@ def test_negative_counts_are_numbers_as_any(model: Any) -> None:
     assert (md.densify(kept).values >= 0).all()
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("sectors", [1, 3])
+def test_pixels_that_are_not_finite_are_no_pixels(model: Any, sectors: int) -> None:
+    """As if a detector had marked them with a dummy."""
+    marked = frames_of().astype(np.float32)
+    broken = marked.copy()
+    for place, value in zip(((3, 9), (20, 61), (40, 70), (70, 5)), (np.nan, np.inf, -np.inf, np.inf), strict=True):
+        marked[0][place], broken[0][place] = -99, value
+    options = OPTIONS | {"sectors": sectors, "error_model": model}
+    expected = md.sparsify(marked, GEOMETRY, dummy=-99, **options).compute()
+    found = md.sparsify(broken, GEOMETRY, **options).compute()
+    for name in ("background_avg", "background_std", "index", "intensity"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    if sectors == 1:  # of more, some have no pixel
+        assert np.isfinite(found.background_avg).all()
+    assert np.isfinite(found.intensity).all()
+
+
+def test_pixels_that_are_not_finite_are_no_evidence() -> None:
+    frames = np.random.default_rng(3).poisson(20.0, (30, *SHAPE)).astype(np.float32)
+    frames[:, 20:24, 60:64] = 0
+    frames[::2, 22, 62], frames[1::3, 22, 62], frames[::2, 50, 30] = np.inf, np.nan, np.inf
+    found = md.find_bad_pixels(frames, GEOMETRY, grow=0, **OPTIONS).compute()
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[20:24, 60:64] = 2
+    np.testing.assert_array_equal(found.defect_kind, expected)
+    marked = np.where(np.isfinite(frames), frames, -99)
+    budgets = [
+        md.loss_budget(images, GEOMETRY, cutoffs=(1, 3), **OPTIONS, **more)
+        for images, more in ((frames, {}), (marked, {"dummy": -99}))
+    ]
+    for name in ("kept_fraction", "kept_signal"):
+        np.testing.assert_array_equal(budgets[0][name], budgets[1][name])
+
+
+@pytest.mark.parametrize("name", ["dark", "flat"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_pixels_whose_maps_are_not_finite_are_masked(name: str, value: float) -> None:
+    image = np.random.default_rng(2).uniform(0.5, 1.5, SHAPE)
+    mask = np.zeros(SHAPE, bool)
+    mask[30, 40] = mask[60, 7] = True
+    broken = np.where(mask, value, image)
+    expected = md.sparsify(frames_of(), GEOMETRY, mask=mask, **{name: image}, **OPTIONS).compute()
+    found = md.sparsify(frames_of(), GEOMETRY, **{name: broken}, **OPTIONS).compute()
+    for variable in ("background_avg", "background_std", "index", "intensity", "pixel_radius"):
+        np.testing.assert_array_equal(found[variable], expected[variable])
+
+
 @pytest.mark.parametrize("name", ["mask", "flat", "dark"])
 def test_maps_of_another_shape_are_refused(name: str) -> None:
     with pytest.raises(MrczdaskError, match=rf"{name} has the shape \(3, 4\)"):
