@@ -8,12 +8,13 @@ from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import provenance, schema
 from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
-from mrczdask.movies.arrays import blockwise, check_size, on_images, whole_images
+from mrczdask.movies.arrays import blockwise, check_size, labelled, on_images, whole_images
+from mrczdask.movies.gain import MASK
 from mrczdask.movies.koma import Method
 from mrczdask.movies.sums import sum_frames
 
@@ -23,6 +24,7 @@ class _Waiting:
     """A movie that waits for the ones after it."""
 
     movie: xr.DataArray
+    bad: NDArray[np.bool_] | None
     rank: int
     accepted: bool
 
@@ -36,17 +38,23 @@ class KomaStream:
         Half the number of movies averaged.
     method : {"wiener", "plain"}
         As of `koma`.
+    mask : DataArray or array of bool, optional
+        (y, x), True = bad in every movie; taken together with the coordinate `mask` of the movies or their sums.
 
     Raises
     ------
     ValueError
-        The radius is below 1 or the method unknown.
+        The radius is below 1, the method unknown, or the mask no image.
 
     Notes
     -----
     The numbers are those of `koma` on the whole session. It holds 2 radius + 2 sums and adds and drops one of them a
     movie, so its cost does not depend on the radius. A movie comes out when the window around it can no longer shift:
-    `radius` movies later, or for the first ones when 2 radius + 1 are there.
+    `radius` movies later, or for the first ones when 2 radius + 1 are there. All of this is in memory: a stream that is
+    begun again takes the movies again.
+
+    Bad pixels count neither for the level of the mean nor for its variance or that of the sums, as in `koma` with the
+    coordinate `mask` of the sums; they are corrected too. Each movie may have a mask of its own.
 
     References
     ----------
@@ -62,12 +70,15 @@ class KomaStream:
     (5, 2)
     """
 
-    def __init__(self, radius: int = 12, method: Method = "wiener"):
+    def __init__(self, radius: int = 12, method: Method = "wiener", *, mask: xr.DataArray | ArrayLike | None = None):
         if radius < 1 or method not in get_args(Method):
             raise ValueError(
                 f'KomaStream: radius={radius}, method={method!r}: give a radius of 1 or more, "plain" or "wiener"'
             )
         self._radius, self._method = radius, method
+        self._mask = None if mask is None else labelled(mask, name="mask").astype(bool).compute()
+        if self._mask is not None and self._mask.ndim != 2:
+            raise ValueError(f"KomaStream: the mask has the dims {self._mask.dims}: give (y, x)")
         self._waiting: deque[_Waiting] = deque()
         self._sums: dict[int, NDArray[np.int64]] = {}
         self._variances: dict[int, float] = {}
@@ -83,9 +94,9 @@ class KomaStream:
         Parameters
         ----------
         movie : DataArray
-            (frame, y, x), corrected by gain and for outliers. Lazy frames stay lazy; their sum is computed.
+            (frame, y, x), corrected by gain and for outliers. Lazy frames stay lazy; their sum and mask are computed.
         total : DataArray, optional
-            (y, x), the sum of its frames, where it is known.
+            (y, x), the sum of its frames, where it is known. Its coordinate `mask` goes before that of the movie.
         exclude : bool
             Leave it out of the windows: carbon film, crystalline ice. It is corrected too.
 
@@ -97,14 +108,16 @@ class KomaStream:
         Raises
         ------
         ValueError
-            The movie has another shape than the first, or the stream was finished.
+            The movie has another shape than the first, its sum or the mask another one than it, or the stream was
+            finished.
         """
         if self._finished:
             raise ValueError("KomaStream: it was finished: begin a new one")
-        self._check(movie)
+        self._check(movie, total)
+        bad = self._bad(movie if total is None or MASK not in total.coords else total)
         if not exclude:
-            self._take(sum_frames(movie) if total is None else total)
-        self._waiting.append(_Waiting(movie, self._accepted - (not exclude), not exclude))
+            self._take(sum_frames(movie) if total is None else total, bad)
+        self._waiting.append(_Waiting(movie, bad, self._accepted - (not exclude), not exclude))
         return self._release(last=False)
 
     def finish(self) -> list[xr.DataArray]:
@@ -114,23 +127,33 @@ class KomaStream:
             raise ValueError("KomaStream: there is one movie: there must be others to average")
         return self._release(last=True)
 
-    def _check(self, movie: xr.DataArray) -> None:
+    def _check(self, movie: xr.DataArray, total: xr.DataArray | None) -> None:
         if set(movie.dims) != set(schema.MOVIE_DIMS):
             raise ValueError(f"KomaStream: the movie has the dims {movie.dims}: give (frame, y, x)")
         self._first = movie if self._first is None else self._first
         check_size(movie, self._first, "movie")
+        for image, what in ((total, "sum of the frames"), (self._mask, "mask")):
+            if image is not None:
+                check_size(image, movie, what)
         if movie.sizes[schema.FRAME] != self._first.sizes[schema.FRAME]:
             counts = movie.sizes[schema.FRAME], self._first.sizes[schema.FRAME]
             raise ValueError(f"KomaStream: the movie has {counts[0]} frames, the first one {counts[1]}")
 
-    def _take(self, total: Any) -> None:
-        image = np.asarray(total)
+    def _bad(self, images: xr.DataArray) -> NDArray[np.bool_] | None:
+        """The mask of a movie or its sum, and that of all movies; one that changes with the frame is of no sum."""
+        own = images.coords.get(MASK)
+        known = [mask for mask in (self._mask, own) if mask is not None and schema.FRAME not in mask.dims]
+        found = [np.asarray(mask.variable.transpose(schema.Y, schema.X), bool) for mask in known]
+        return np.logical_or.reduce(found) if found else None
+
+    def _take(self, total: xr.DataArray, bad: NDArray[np.bool_] | None) -> None:
+        image = np.asarray(total.variable.transpose(schema.Y, schema.X))
         unit = unit_of(image.dtype)
         if self._accepted and unit != self._unit:
             raise ValueError("KomaStream: some sums are of integers and some of floats: correct all movies alike")
         self._unit = unit
         self._sums[self._accepted] = fixed(image)
-        self._variances[self._accepted] = moments(image).variance
+        self._variances[self._accepted] = moments(image, bad).variance
         self._accepted += 1
 
     def _window(self, waiting: _Waiting, *, last: bool) -> Window | None:
@@ -147,17 +170,17 @@ class KomaStream:
     def _release(self, *, last: bool) -> list[xr.DataArray]:
         done = []
         while self._waiting and (window := self._window(self._waiting[0], last=last)) is not None:
-            done.append(self._corrected(self._waiting.popleft().movie, window))
+            done.append(self._corrected(self._waiting.popleft(), window))
             # the window of a movie that is left out is one shorter: at the end the next may begin one place before it
             for rank in [rank for rank in self._sums if rank < window.start - 1]:
                 del self._sums[rank], self._variances[rank]
         return done
 
-    def _corrected(self, movie: xr.DataArray, window: Window) -> xr.DataArray:
-        reference = self._moving.mean(window, self._unit)
-        level, variance = moments(reference)
-        ranks = [rank for rank in range(window.start, window.stop) if rank != window.own]
-        single = sum(self._variances[rank] for rank in ranks) / len(ranks)
+    def _corrected(self, waiting: _Waiting, window: Window) -> xr.DataArray:
+        movie, reference = waiting.movie, self._moving.mean(window, self._unit)
+        level, variance = moments(reference, waiting.bad)
+        members = sum(self._variances[rank] for rank in range(window.start, window.stop) if rank != window.own)
+        single = members / window.size
         share = 1.0 if self._method == "plain" else wiener_share(variance, single, window.size)
         options = {"level": level, "share": share / movie.sizes[schema.FRAME]}
 

@@ -109,6 +109,68 @@ def test_the_stream_gives_the_same(method: str, excluded: list[str]) -> None:
         np.testing.assert_array_equal(movie, whole[k])
 
 
+def spoiled(masks: np.ndarray) -> xr.DataArray:
+    """Movies whose bad pixels hold what would change every mean and variance."""
+    images = SMALL.images.astype(np.int64)
+    hot = xr.DataArray(masks, dims=("movie", "y", "x")[-masks.ndim :])
+    return images.where(~hot, 50 * images + 400).chunk({"movie": 1, "frame": 2}).assign_attrs(SMALL.images.attrs)
+
+
+def streamed(stream: md.KomaStream, movies: xr.DataArray, sums: xr.DataArray | None = None) -> np.ndarray:
+    done: list[xr.DataArray] = []
+    for k in range(movies.sizes["movie"]):
+        total = None if sums is None else sums.isel(movie=k)
+        done += stream.add(movies.isel(movie=k), total=total, exclude=k == 4)
+    return np.stack([np.asarray(movie) for movie in (*done, *stream.finish())])
+
+
+@pytest.mark.parametrize("method", ["plain", "wiener"])
+def test_the_stream_heeds_masks_as_koma_does(method: str) -> None:
+    masks = np.random.default_rng(5).random((7, 24, 20)) < 0.1
+    for mask, dims in ((masks, ("movie", "y", "x")), (masks[2].T, ("x", "y"))):
+        bare = spoiled(mask if mask.ndim == 3 else mask.T)
+        movies = bare.assign_coords(mask=(dims, mask))
+        sums = md.sum_frames(movies).compute()
+        wanted = md.koma(movies, sums=sums, radius=2, method=method, exclude=["movie_0004"]).values
+        blind = md.koma(bare, sums=sums.drop_vars("mask"), radius=2, method=method, exclude=["movie_0004"]).values
+        assert np.abs(wanted - blind).max() > 1
+        pieces = bare.assign_coords(mask=(dims, da.from_array(mask, chunks=(3, 10, 7)[-mask.ndim :])))
+        np.testing.assert_array_equal(streamed(md.KomaStream(2, method), movies), wanted)
+        np.testing.assert_array_equal(streamed(md.KomaStream(2, method), pieces), wanted)
+        np.testing.assert_array_equal(streamed(md.KomaStream(2, method), movies.drop_vars("mask"), sums), wanted)
+        np.testing.assert_array_equal(streamed(md.KomaStream(2, method), pieces, sums.drop_vars("mask")), wanted)
+    for given in (masks[2], da.from_array(masks[2], chunks=(10, 7)), xr.DataArray(masks[2].T, dims=("x", "y"))):
+        np.testing.assert_array_equal(streamed(md.KomaStream(2, method, mask=given), bare), wanted)
+    both = bare.assign_coords(mask=(("movie", "y", "x"), masks & ~masks[2]))
+    np.testing.assert_array_equal(
+        streamed(md.KomaStream(2, method, mask=masks[2]), both),
+        streamed(md.KomaStream(2, method), bare.assign_coords(mask=(("movie", "y", "x"), masks | masks[2]))),
+    )
+
+
+def test_the_mask_of_another_sum_is_the_one_that_counts() -> None:
+    """As in `koma`, which knows the sums' mask only."""
+    masks = np.random.default_rng(6).random((2, 24, 20)) < 0.1
+    bare = spoiled(masks[1])
+    sums = md.sum_frames(bare).compute().assign_coords(mask=(("y", "x"), masks[1]))
+    found = streamed(md.KomaStream(2), bare.assign_coords(mask=(("y", "x"), masks[0])), sums)
+    np.testing.assert_array_equal(found, md.koma(bare, sums=sums, radius=2, exclude=["movie_0004"]))
+    by_frame = bare.assign_coords(mask=(("frame", "y", "x"), np.stack([masks[0]] * 3)))
+    found = streamed(md.KomaStream(2), by_frame)
+    sums = md.sum_frames(by_frame).compute()
+    np.testing.assert_array_equal(found, md.koma(by_frame, sums=sums, radius=2, exclude=["movie_0004"]))
+
+
+def test_masks_and_sums_of_another_size_are_refused() -> None:
+    movie = SMALL.images.isel(movie=0)
+    with pytest.raises(ValueError, match="the mask is 10 x 24, the images are 24 x 20"):
+        md.KomaStream(2, mask=np.zeros((10, 24), bool)).add(movie)
+    with pytest.raises(ValueError, match=r"the mask has the dims .*give \(y, x\)"):
+        md.KomaStream(2, mask=np.zeros((7, 24, 20), bool))
+    with pytest.raises(ValueError, match="the sum of the frames is 24 x 10"):
+        md.KomaStream(2).add(movie, total=SMALL_SUMS.isel(movie=0, x=slice(10)))
+
+
 def test_a_stream_of_one_movie_and_of_odd_ones() -> None:
     stream = md.KomaStream(2)
     stream.add(SMALL.images.isel(movie=0))
