@@ -17,7 +17,7 @@ from mrczdask.diffraction.shots import on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged, split
-from mrczdask.io.sparse_table import CENTER, sparse_layout
+from mrczdask.io.sparse_table import CENTER, masked_value, sparse_layout
 from mrczdask.kernels.places import Places, cells_of, filled, levels
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 from mrczdask.provenance import record
@@ -68,7 +68,8 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     Returns
     -------
     DataArray
-        Lazy (shot, y, x), in the dtype of the stored pixels; masked pixels hold the dummy. Coordinates `beam_center_y`,
+        Lazy (shot, y, x), in the dtype of the stored pixels. Masked pixels, and frames without any valid one, hold the
+        dummy; without one NaN, -1, or the largest value of unsigned integers. Coordinates `beam_center_y`,
         `beam_center_x` (shot) where bins followed the beam.
 
     Raises
@@ -136,16 +137,16 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
     missing += [name for name in ("noise", "cutoff_pick") if background == "poisson" and name not in attrs]
     if missing:
         raise MrczdaskError(f"the sparse frames lack {', '.join(missing)}: they cannot be filled with this background")
-    maps = pixel_maps(header)
+    maps, dtype = pixel_maps(header), table.layout.columns["intensity"]
     return _Regrowth(
         background=background,
         maps=maps,
         **_places(maps),
-        dummy=float(attrs.get("dummy", np.nan)),
+        dummy=masked_value(dtype, float(attrs.get("dummy", np.nan))),
         noise=float(attrs.get("noise", 0.0)),
         cutoff=float(attrs.get("cutoff_pick", 0.0)),
         seed=seed,
-        dtype=table.layout.columns["intensity"],
+        dtype=dtype,
     )
 
 
@@ -161,6 +162,9 @@ def _fill_chunk(
     out = np.empty((block.counts.size, *how.maps.radius.shape), how.dtype)
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
+        if not np.isfinite(average[k]).any():
+            out[k] = how.dummy
+            continue
         level, spread = levels(average[k]), filled(deviation[k])
         _fill(level, spread, int(shots[k]), how.at(None if centers is None else centers[k]), out[k])
         rows = slice(pointer[k], pointer[k + 1])
@@ -173,12 +177,11 @@ def _fill(
 ) -> None:
     """Fill one frame (y, x) with background."""
     integer = how.dtype.kind in "iu"
-    dummy = 0.0 if integer and np.isnan(how.dummy) else how.dummy
     norm = how.maps.norm.reshape(-1)
     if how.background == "mean":
-        fill_mean(how.places, how.cells, norm, level, dummy, integer, out)
+        fill_mean(how.places, how.cells, norm, level, how.dummy, integer, out)
     elif how.background == "fabio":
-        fill_clamped(how.places, norm, level, spread, np.uint64(how.seed), shot, dummy, integer, out)
+        fill_clamped(how.places, norm, level, spread, np.uint64(how.seed), shot, how.dummy, integer, out)
     else:
         limits = how.noise, how.cutoff
-        fill_counts(how.places, how.cells, norm, level, spread, *limits, how.seed, shot, dummy, out)
+        fill_counts(how.places, how.cells, norm, level, spread, *limits, how.seed, shot, how.dummy, out)

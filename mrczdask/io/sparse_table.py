@@ -18,6 +18,13 @@ RESPONSE: Final = "response"
 """Coordinate (y, x) of it: the flat field alone, which does not move with the beam."""
 
 
+def masked_value(dtype: np.dtype[Any], dummy: float) -> float:
+    """What masked pixels hold: the dummy, or where there is none NaN, -1, or the largest value of unsigned integers."""
+    if dtype.kind == "f" or not np.isnan(dummy):
+        return dummy
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" else -1.0
+
+
 def sparse_layout(dtype: np.dtype[Any]) -> Layout:
     """Of stored pixels: flat index and intensity."""
     columns = {"index": np.dtype(np.uint32), "intensity": np.dtype(dtype)}

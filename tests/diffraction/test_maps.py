@@ -41,6 +41,9 @@ def test_a_task_takes_both_fields_at_once(sectors: int) -> None:
     together, other = (md.sparsify(frames, background=given) for given in (background, apart))
     assert len(together.block_layer.__dask_graph__()) < len(other.block_layer.__dask_graph__())
     xr.testing.assert_identical(together.compute().drop_attrs(), other.compute().drop_attrs())
+    background["background_avg"][:1] = 100
+    edited = md.sparsify(frames, background=background).compute()
+    xr.testing.assert_identical(edited, md.sparsify(frames, background=background.compute()).compute())
     known = background.compute()
     average, deviation = both(known.background_avg.values, known.background_std.values)
     np.testing.assert_array_equal(average, known.background_avg)
