@@ -189,7 +189,8 @@ class RaggedPlan:
             rows = int(arrays[layout.pointer][edges[stored["done"]]])
             for name in layout.columns:  # what a killed process wrote of the next block goes
                 arrays[name].resize((rows,))
-            for k, (block, per_shot) in run_regions(wanted, on_done=advance):
+            for k, piece in run_regions(wanted, on_done=advance):
+                block, per_shot = piece.block, piece.rows
                 span, n = slice(edges[k], edges[k + 1]), int(block.counts.sum())
                 for name in layout.columns if n else ():
                     arrays[name].resize((rows + n,))
