@@ -139,8 +139,8 @@ def test_the_stream_heeds_masks_as_koma_does(method: str) -> None:
         np.testing.assert_array_equal(streamed(md.KomaStream(2, method), pieces), wanted)
         np.testing.assert_array_equal(streamed(md.KomaStream(2, method), movies.drop_vars("mask"), sums), wanted)
         np.testing.assert_array_equal(streamed(md.KomaStream(2, method), pieces, sums.drop_vars("mask")), wanted)
-    for given in (masks[2], da.from_array(masks[2], chunks=(10, 7)), xr.DataArray(masks[2].T, dims=("x", "y"))):
-        np.testing.assert_array_equal(streamed(md.KomaStream(2, method, mask=given), bare), wanted)
+    for known in (masks[2], da.from_array(masks[2], chunks=(10, 7)), xr.DataArray(masks[2].T, dims=("x", "y"))):
+        np.testing.assert_array_equal(streamed(md.KomaStream(2, method, mask=known), bare), wanted)
     both = bare.assign_coords(mask=(("movie", "y", "x"), masks & ~masks[2]))
     np.testing.assert_array_equal(
         streamed(md.KomaStream(2, method, mask=masks[2]), both),
