@@ -6,7 +6,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 UNUSED: Final = ("scipy.fftpack", "scipy.sparse")
@@ -19,9 +19,9 @@ def load_libraries(*, kernels: bool = True) -> None:
     gc.disable()
     atexit.register(gc.freeze)
     try:
-        with _absent(*UNUSED), _undocumented():
+        with suppress(ImportError), _absent(*UNUSED), _undocumented():  # another Dask, imported in full when used
             import dask.array  # noqa: F401
-            import xarray  # noqa: F401
+        import xarray  # noqa: F401
         if kernels:
             _load_kernels_alone()
     finally:
@@ -47,7 +47,7 @@ def _undocumented() -> Iterator[None]:
     import dask.utils
 
     patched: Any = dask.utils
-    written = patched.derived_from
+    written = getattr(patched, "derived_from", None)
     patched.derived_from = lambda *_, **__: lambda function: function
     try:
         yield
@@ -57,8 +57,13 @@ def _undocumented() -> Iterator[None]:
 
 def _load_kernels_alone() -> None:
     """Load cached kernels without first loading all that numba can compile; what compiles still does."""
-    from numba.core.caching import Cache
-    from numba.core.runtime.nrt import rtsys
+    try:
+        from numba.core.caching import Cache
+        from numba.core.runtime.nrt import rtsys
+    except ImportError:
+        return
+    if not (hasattr(Cache, "_load_overload") and hasattr(Cache, "_guard_against_spurious_io_errors")):
+        return  # another numba, which loads them in its own way
 
     def load_overload(cache: Any, signature: Any, context: Any) -> Any:
         rtsys.initialize(context)
