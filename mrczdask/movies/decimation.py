@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.execution.blocks import whole_blocks
-from mrczdask.kernels.decimation import FORMULAS, counts_of, find_scale, normalised, whole_counts
+from mrczdask.kernels.decimation import FORMULAS, count_frame, counts_of, find_scale, normalised, whole_counts
 from mrczdask.kernels.normalise import usable_gain
 from mrczdask.kernels.orientation import ORIENTATIONS, oriented
 from mrczdask.movies.arrays import blockwise, on_images, one_chunk, whole_images
@@ -148,14 +148,14 @@ def _dataset(
     images: xr.DataArray, factor: NDArray[np.float32], bad: NDArray[np.bool_], attrs: dict[str, Any], options: Any
 ) -> xr.Dataset:
     parameters = [(one_chunk(array), (schema.Y, schema.X)) for array in (factor, bad)]
-    counts = blockwise(partial(_counts, **options), images, *parameters, dtype=options["dtype"])
+    both = blockwise(partial(_count, **options), images, *parameters, dtype=object)
+    counts = blockwise(partial(_part, number=0), images.copy(data=both), dtype=options["dtype"])
     lead = images.dims[:-2]
     faults = da.blockwise(
-        partial(_faults, **options),
+        partial(_part, number=1),
         (*lead, "kind"),
-        images.data,
+        both,
         images.dims,
-        *(part for parameter in parameters for part in parameter),
         new_axes={"kind": 2},
         dtype=np.int64,
         meta=np.empty((0,) * (len(lead) + 1), np.int64),
@@ -166,25 +166,20 @@ def _dataset(
     return found.assign(n_not_integer=(lead, faults[..., 0]), n_inexact=(lead, faults[..., 1]))
 
 
-def _counts(
+def _count(
     block: NDArray[Any], gain: NDArray[np.float32], bad: NDArray[np.bool_], *, scale: float, formula: str, dtype: Any
-) -> NDArray[Any]:
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Counts of frames, and their faults (..., 2): one task gives both, whether one of them is asked for or both."""
     counts = np.empty(block.shape, dtype)
-    for k in np.ndindex(block.shape[:-2]):  # what is made on the way is many times as large
-        counts[k] = whole_counts(block[k], gain, scale, formula, counts.dtype)[0]
-    counts[..., bad] = 0
-    return counts
+    faults = np.empty((*block.shape[:-2], 2), np.int64)
+    for k in np.ndindex(block.shape[:-2]):
+        faults[k] = count_frame(block[k], gain, bad, scale, formula, counts[k])
+    return counts, faults
 
 
 @whole_blocks
-def _faults(
-    block: NDArray[Any], gain: NDArray[np.float32], bad: NDArray[np.bool_], *, scale: float, formula: str, dtype: Any
-) -> NDArray[np.int64]:
-    faults = np.empty((*block.shape[:-2], 2), np.int64)
-    for k in np.ndindex(block.shape[:-2]):
-        _, whole, exact = whole_counts(block[k], gain, scale, formula, np.dtype(dtype))
-        faults[k] = ((~whole) & ~bad).sum(), (whole & ~exact & ~bad).sum()
-    return faults
+def _part(both: tuple[Any, Any], *, number: int) -> Any:
+    return both[number]
 
 
 def restore_floats(counts: xr.DataArray, gain: xr.DataArray | NDArray[Any]) -> xr.DataArray:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrczdask.kernels.decimation import FORMULAS, find_scale, normalised, whole_counts
+from mrczdask.kernels.decimation import FORMULAS, count_frame, find_scale, normalised, whole_counts
 
 RNG = np.random.default_rng(0)
 
@@ -46,6 +46,34 @@ def test_every_formula_comes_back(formula: str) -> None:
     np.testing.assert_array_equal(found, counts)
     assert whole.all()
     assert exact.all()
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_a_frame_in_one_pass_is_the_same(formula: str, dtype: type) -> None:
+    counts, gain = RNG.poisson(40, (90, 70)) - 8, RNG.uniform(0.5, 2, (90, 70)).astype(np.float32)
+    values = normalised(counts, gain, 0.37, formula)
+    values[:9] = np.nextafter(values[:9], np.float32(np.inf))
+    values[9:18] *= np.float32(1.01)
+    values[30:33, ::3], values[33, ::2], values[34] = np.nan, np.inf, 1e30
+    bad = RNG.random(values.shape) < 0.1
+    found = np.empty(values.shape, dtype)
+    with np.errstate(invalid="ignore"):
+        wanted, whole, exact = whole_counts(values, gain, 0.37, formula, np.dtype(dtype))
+    faults = count_frame(values, gain, bad, 0.37, formula, found)
+    np.testing.assert_array_equal(found, np.where(bad, 0, wanted))
+    assert faults == ((~whole & ~bad).sum(), (whole & ~exact & ~bad).sum())
+    assert min(faults) > 300
+    assert count_frame(values[:0], gain[:0], bad[:0], 0.37, formula, found[:0]) == (0, 0)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8"])
+def test_frames_of_other_floats(dtype: str) -> None:
+    counts = RNG.poisson(5, (30, 40))
+    found = np.empty(counts.shape, np.uint8)
+    ones, none = np.ones(counts.shape, np.float32), np.zeros(counts.shape, bool)
+    assert count_frame(counts.astype(dtype), ones, none, 1.0, FORMULAS[0], found) == (0, 0)
+    np.testing.assert_array_equal(found, counts)
 
 
 def test_counts_beyond_the_dtype_are_not_whole() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -11,6 +12,7 @@ import xarray as xr
 
 import mrczdask as md
 from mrczdask.kernels.orientation import ORIENTATIONS, oriented
+from mrczdask.movies import decimation
 
 RAW, TRUTH = md.simulate.movie((4, 96, 96), dose=2, gain=md.simulate.Gain(pixel_sd=0.05), seed=3)
 RAW = RAW.compute()
@@ -87,6 +89,28 @@ def test_small_files_for_the_same_floats(tmp_path: Path) -> None:
     raw = corrected.nbytes / (tmp_path / "counts.mrcz").stat().st_size
     assert raw > 10
     assert (tmp_path / "floats.mrcz").stat().st_size > 5 * (tmp_path / "counts.mrcz").stat().st_size
+
+
+def test_one_task_gives_counts_and_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = decimation.count_frame
+
+    def counted(*args: Any) -> Any:
+        seen.append(1)
+        return real(*args)
+
+    lazy = floats().chunk({"frame": 1})
+    found = md.recover_integers(lazy, GAIN)
+    monkeypatch.setattr(decimation, "count_frame", counted)
+    whole = found.compute(scheduler="sync")
+    assert len(seen) == 4
+    for part in (found.images, found[["n_not_integer", "n_inexact"]], found.n_inexact.isel(frame=[0, 1, 2, 3])):
+        seen.clear()
+        part.compute(scheduler="sync")
+        assert len(seen) == 4
+    seen.clear()
+    xr.testing.assert_equal(found.isel(frame=[2]).compute(scheduler="sync"), whole.isel(frame=[2]))
+    assert len(seen) == 1
 
 
 def test_lazy_and_the_same_for_any_chunks() -> None:
