@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mrczdask.errors import MrcFormatError
 
@@ -44,13 +44,25 @@ class Panel:
     def positions(self, clen_m: float) -> NDArray[np.float64]:
         """(3, ss, fs): x, y and z of the pixel centres, in metres from the sample."""
         rows, cols = self.place()
-        fs = np.arange(cols.stop - cols.start) + 0.5
-        ss = np.arange(rows.stop - rows.start)[:, None] + 0.5
+        return self.places(np.arange(rows.start, rows.stop)[:, None], np.arange(cols.start, cols.stop), clen_m)
+
+    def places(self, y: NDArray[Any], x: NDArray[Any], clen_m: float) -> NDArray[np.float64]:
+        """x, y and z in metres of places in pixels of the frame, on the plane of the panel."""
+        fs, ss = x - self.span[0] + 0.5, y - self.span[2] + 0.5
         shifts = [self.fs[k] * fs + self.ss[k] * ss for k in range(3)]
         start = (*self.corner, 0.0)
         out = np.stack([(start[k] + shifts[k]) / self.pixels_per_m for k in range(3)])
         out[2] += clen_m
         return out
+
+    def away(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixels of the frame from places to the edge of the panel; -1 of those that its pixels hold."""
+        min_fs, max_fs, min_ss, max_ss = self.span
+        row, col = np.floor(y + 0.5), np.floor(x + 0.5)
+        held = (row >= min_ss) & (row <= max_ss) & (col >= min_fs) & (col <= max_fs)
+        up = np.maximum(np.maximum(min_ss - 0.5 - y, y - max_ss - 0.5), 0.0)
+        side = np.maximum(np.maximum(min_fs - 0.5 - x, x - max_fs - 0.5), 0.0)
+        return np.where(held, -1.0, np.hypot(up, side))
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -91,19 +103,33 @@ class GeomFile:
         positions, normals = np.zeros((2, 3, *self.shape))
         mask = np.ones(self.shape, bool)
         for panel in self.panels:
-            clen = panel.clen_m if distance_m is None else distance_m
-            if clen is None:
-                raise MrcFormatError(f"panel {panel.name} has no distance: give distance_m=")
             rows, cols = panel.place()
             if not mask[rows, cols].all() and panel.used:
                 raise MrcFormatError(f"panel {panel.name} lies on another one")
-            positions[:, rows, cols] = panel.positions(clen + panel.offset_m)
+            positions[:, rows, cols] = panel.positions(_distance(panel, distance_m))
             normals[:, rows, cols] = panel.normal[:, None, None]
             if panel.used:
                 mask[rows, cols] = self._bad(panel, positions[:, rows, cols])
             for axis, shift in zip(positions, self.shift_m, strict=False):
                 axis[rows, cols] += shift
         return positions, normals, mask
+
+    def positions(self, y: ArrayLike, x: ArrayLike, distance_m: float | None) -> NDArray[np.float64]:
+        """(3, n) x, y and z in metres of places (n) in pixels of the frame, each on the panel that holds it.
+
+        Between panels, and off the frame, on the plane of the panel nearest in the frame.
+        """
+        rows, columns = (np.asarray(values, np.float64) for values in (y, x))
+        out = np.full((3, *rows.shape), np.nan)
+        least = np.full(rows.shape, np.inf)
+        for panel in self.panels:
+            away = panel.away(rows, columns)
+            near = away <= least  # of panels that lie on one another the last one counts, as in maps
+            least[near] = away[near]
+            out[:, near] = panel.places(rows[near], columns[near], _distance(panel, distance_m))
+            for axis, shift in zip(out, self.shift_m, strict=False):
+                axis[near] += shift
+        return out
 
     def _bad(self, panel: Panel, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
         found = np.zeros(positions.shape[1:], bool)
@@ -116,6 +142,14 @@ class GeomFile:
             one, two = positions[:2] * panel.pixels_per_m if region.in_space else (fs, ss)
             found |= (low_1 <= one) & (one <= high_1) & (low_2 <= two) & (two <= high_2)
         return found
+
+
+def _distance(panel: Panel, distance_m: float | None) -> float:
+    """From the sample, in metres; a given one stands for that of the file."""
+    clen = panel.clen_m if distance_m is None else distance_m
+    if clen is None:
+        raise MrcFormatError(f"panel {panel.name} has no distance: give distance_m=")
+    return clen + panel.offset_m
 
 
 def parse_geom(text: str) -> GeomFile:

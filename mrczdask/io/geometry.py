@@ -236,7 +236,36 @@ class Geometry:
         return self.maps.azimuth()
 
     def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
-        """(3, n) z, y and x in metres from the sample of places in pixels, 0 being the centre of the first one."""
+        """Where places in pixels are in space.
+
+        Parameters
+        ----------
+        y, x : sequence of float
+            (n), in pixels of the frame, 0 being the centre of the first one.
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            (3, n) z, y and x in metres from the sample. Of several panels, on the one whose pixels hold the place;
+            between panels and off the frame, on the plane of the panel that is nearest in the frame: a peak whose
+            centre lies a little off its panel stands where the panel would go on.
+
+        Notes
+        -----
+        On a flat detector across the beam (z, (y + 0.5 - y_0) p_y, (x + 0.5 - x_0) p_x) with the beam at (y_0, x_0) and
+        pixels p; on a panel of a .geom file (corner + (x - min_fs + 0.5) fs + (y - min_ss + 0.5) ss) / res, with clen
+        and coffset along z, and the shift of the detector.
+
+        References
+        ----------
+        White et al., "CrystFEL: a software suite for snapshot serial crystallography", J. Appl. Cryst. 45 (2012).
+
+        Examples
+        --------
+        >>> import mrczdask as md
+        >>> md.Geometry.flat((4, 6), distance_m=0.1, pixel_size_m=0.001).positions([0, 1.5], [0, 2.5]).tolist()
+        [[0.1, 0.1], [-0.0015, 0.0], [-0.0025, 0.0]]
+        """
         return self.maps.positions(y, x)
 
     def correction(self, polarization: float | None = None, solid_angle: bool = True) -> NDArray[np.float64]:

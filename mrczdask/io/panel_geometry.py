@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.formats.geom import parse_geom
-from mrczdask.io.detector_maps import Facts, FlatMaps, Unit, below_pi, check_unit
+from mrczdask.formats.geom import GeomFile, parse_geom
+from mrczdask.io.detector_maps import Facts, Unit, below_pi, check_unit
 
 OFF_GRID: Final = 0.01
 """Pixels that panels may be off a common grid where the beam is moved on it."""
@@ -42,7 +42,7 @@ def read_panels(
         mask=bad if mask is None else bad | np.asarray(mask, bool),
         source=hashlib.sha256(f"{text}{distance_m}".encode()).hexdigest(),
     )
-    return facts, PanelMaps(facts, text, said.shift_m, positions, normals)
+    return facts, PanelMaps(facts, text, said, distance_m, positions, normals)
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,17 @@ class PanelMaps:
     facts: Facts
     text: str
     """The .geom file."""
-    shift_m: tuple[float, float]
-    """Of the whole detector, (x, y)."""
+    said: GeomFile = field(repr=False)
+    """What it says."""
+    given_m: float | None
+    """The distance that stands for that of the file."""
     xyz: NDArray[np.float64] = field(repr=False)
     normals: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def shift_m(self) -> tuple[float, float]:
+        """Of the whole detector, (x, y)."""
+        return self.said.shift_m
 
     @property
     def is_flat(self) -> bool:
@@ -83,7 +90,7 @@ class PanelMaps:
         return below_pi(np.arctan2(self.xyz[1], self.xyz[0]))
 
     def positions(self, y: Sequence[float], x: Sequence[float]) -> NDArray[np.float64]:
-        return FlatMaps(self.facts).positions(y, x)
+        return self.said.positions(y, x, self.given_m)[::-1]
 
     def correction(self, polarization: float | None, solid_angle: bool) -> NDArray[np.float64]:
         """Solid angles are against one at the mean distance, across the beam."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import dask
@@ -78,6 +79,107 @@ def test_panels_are_where_the_file_puts_them(panels: md.Geometry) -> None:
     beam = (np.abs(x - CENTER[1]) <= 3) & (np.abs(y - CENTER[0]) <= 4)
     np.testing.assert_array_equal(panels.mask, stored(beam | (x < 3)))
     assert panels.beam_center == pytest.approx((31.0, 43.5), abs=1e-9)
+
+
+APART = """clen = 0.15
+res = 10000
+detector_shift_x = 1.5 mm
+detector_shift_y = -0.25 mm
+a/min_fs = 0
+a/max_fs = 29
+a/min_ss = 0
+a/max_ss = 19
+a/corner_x = -40.5
+a/corner_y = 12.25
+a/fs = +0.8x +0.6y
+a/ss = -0.6x +0.8y +0.02z
+b/min_fs = 0
+b/max_fs = 29
+b/min_ss = 25
+b/max_ss = 44
+b/corner_x = 7
+b/corner_y = -3.125
+b/fs = -0.996y +0.087z
+b/ss = +1.0x
+b/coffset = 0.0031
+c/min_fs = 40
+c/max_fs = 59
+c/min_ss = 0
+c/max_ss = 44
+c/corner_x = 60
+c/corner_y = 70
+c/fs = -1.0x
+c/ss = -y
+c/clen = 0.2
+c/res = 5000
+"""
+
+
+def by_the_file(text: str, panel: str, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, n) z, y and x as the manual of CrystFEL says: a corner, steps along fs and ss, clen + coffset, a shift."""
+    lines = dict(line.split(" = ") for line in text.splitlines() if " = " in line and not line.startswith(";"))
+    said = {**lines, **{key.partition("/")[2]: v for key, v in lines.items() if key.startswith(f"{panel}/")}}
+    steps = np.zeros((2, 3))
+    for k, key in enumerate(("ss", "fs")):
+        for value, axis in re.findall(r"([+-]?[\d.]*)([xyz])", said[key]):
+            steps[k, "zyx".index(axis)] = float(f"{value}1" if value in ("", "+", "-") else value)
+    rows, columns = y - float(said["min_ss"]) + 0.5, x - float(said["min_fs"]) + 0.5
+    pixels = np.outer(steps[0], rows) + np.outer(steps[1], columns)
+    pixels += np.array([0.0, float(said["corner_y"]), float(said["corner_x"])])[:, None]
+    shift = [1e-3 * float(said.get(f"detector_shift_{axis}", "0 mm").split()[0]) for axis in "yx"]
+    clen = float(said["clen"]) + float(said.get("coffset", 0))
+    return pixels / float(said["res"]) + np.array([[clen], *([value] for value in shift)])
+
+
+def test_positions_are_those_of_the_panel_that_holds_them(tmp_path: Path) -> None:
+    (tmp_path / "apart.geom").write_text(APART)
+    geometry = md.Geometry.from_geom(tmp_path / "apart.geom")
+    rng = np.random.default_rng(0)
+    spans = {"a": (0, 20, 0, 30), "b": (25, 45, 0, 30), "c": (0, 45, 40, 60)}
+    places = {k: (rng.uniform(s[0], s[1], 50) - 0.5, rng.uniform(s[2], s[3], 50) - 0.5) for k, s in spans.items()}
+    y, x = (np.concatenate([where[axis] for where in places.values()]) for axis in (0, 1))
+    mixed = rng.permutation(y.size)
+    found = np.empty((3, y.size))
+    found[:, mixed] = geometry.positions(y[mixed], x[mixed])
+    wanted = np.concatenate([by_the_file(APART, k, *where) for k, where in places.items()], axis=1)
+    np.testing.assert_allclose(found, wanted, atol=1e-14)
+    row, column = np.nonzero(~geometry.mask)
+    assert row.size == 20 * 30 * 2 + 45 * 20
+    _, down, right = geometry.positions(row, column)
+    np.testing.assert_allclose(np.hypot(down, right), geometry.radius("r_m")[row, column], rtol=1e-12)
+    sent = pickle.loads(pickle.dumps(geometry))
+    np.testing.assert_array_equal(sent.positions(y, x), geometry.positions(y, x))
+    elsewhere = md.Geometry.from_geom(tmp_path / "apart.geom", distance_m=0.3)
+    np.testing.assert_allclose(elsewhere.positions([30], [5])[0] - geometry.positions([30], [5])[0], 0.15)
+    assert geometry.positions([], []).shape == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("panel", "y", "x"), [("a", 21.9, 5), ("b", 22.1, 5), ("c", 10, 36), ("a", -3, 2.5), ("b", 50, 31), ("c", 70, 99)]
+)
+def test_places_of_no_panel_are_on_the_nearest_one(tmp_path: Path, panel: str, y: float, x: float) -> None:
+    """As if it went on."""
+    (tmp_path / "apart.geom").write_text(APART)
+    found = md.Geometry.from_geom(tmp_path / "apart.geom").positions([y], [x])
+    np.testing.assert_allclose(found, by_the_file(APART, panel, np.array([y]), np.array([x])), atol=1e-14)
+
+
+def test_the_edge_between_two_panels_belongs_to_the_later_pixel(panels: md.Geometry) -> None:
+    y = np.array([59.499, 59.5, np.nan])
+    found = panels.positions(y, [0.0, 0.0, 0.0])
+    for k, panel in enumerate(("left", "right")):
+        wanted = by_the_file(HEAD + PANELS, panel, y[k : k + 1], np.zeros(1))
+        np.testing.assert_allclose(found[:, k : k + 1], wanted, atol=1e-14)
+    assert np.isnan(found[:, 2]).all()
+
+
+def test_one_panel_across_the_beam_is_a_flat_detector(tmp_path: Path) -> None:
+    left = PANELS[: PANELS.index("right")]
+    (tmp_path / "one.geom").write_text(HEAD + left)
+    flat = md.Geometry.flat((60, 40), distance_m=0.12, pixel_size_m=1 / RES, beam_center=CENTER)
+    y, x = np.array([-0.5, -0.5, 0.5, 30.25, 59.5, -7]), np.array([-0.5, 0.5, -0.5, 12.125, 39.5, 80])
+    found = md.Geometry.from_geom(tmp_path / "one.geom").positions(y, x)
+    np.testing.assert_allclose(found, flat.positions(y, x), atol=1e-14)
 
 
 def test_a_panel_further_away_and_gaps(tmp_path: Path) -> None:
@@ -210,3 +312,49 @@ def test_the_maps_of_an_even_detector_are_those_of_pyfai(
     for unit in ("q_A^-1", "2th_deg", "r_m"):
         wanted = theirs.array_from_unit(ours.shape, "center", unit, scale=False)
         np.testing.assert_allclose(ours.radius(unit), wanted, rtol=1e-12)
+
+
+FLAT = """poni_version: 2.1
+Detector: Detector
+Detector_config: {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": [40, 50], "orientation": 3}
+Distance: 0.05
+Poni1: 0.002
+Poni2: 0.0025
+Rot1: 0
+Rot2: 0
+Rot3: 0
+Wavelength: 1e-10
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (FLAT, "", "does not say Distance"),
+        (FLAT, "hello world\nfoo", "does not say Distance"),
+        (FLAT, "\x00\udcff\x89HDF", "does not say Distance"),
+        ("Rot2: 0\n", "", "does not say Rot2"),
+        ("0.05", "nan", "Distance is 'nan'"),
+        ("0.05", "-0.05", "distance is -0.05 m: it must be above 0"),
+        ("Rot1: 0", "Rot1: inf", "Rot1 is 'inf'"),
+        ('"pixel2": 1e-4', '"pixel2": -1e-4', "pixel size is 0.0001 x -0.0001 m"),
+        ("1e-10", "0", "wavelength is 0.0 m"),
+        ("[40, 50]", "[-40, 50]", "shape"),
+        ('"pixel1": 1e-4', '"pixel1": null', "size of a pixel"),
+        ("[40, 50]", "[40]", "shape"),
+        ("[40, 50]", '"abc"', "shape"),
+        ("Detector: Detector", "Detector: Nonesuch9M", "unknown"),
+        ('{"pixel1"', '"pixel1"', "no PONI file"),
+        ("Detector: Detector\n", "", "no PONI file"),
+    ],
+)
+def test_poni_files_that_are_none_are_named_in_one_line(
+    old: str, new: str, fault: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyFAI")
+    path = tmp_path / "wrong.poni"
+    path.write_text(FLAT.replace(old, new), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(MrczdaskError, match=f"{path}: .*{fault}") as error:
+        md.Geometry.from_poni(path, shape=(40, 50))
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""

@@ -175,6 +175,21 @@ def test_a_geom_file_whose_panels_are_a_grid_follows_the_beam(tmp_path: Path) ->
     assert not (tmp_path / "apart.cxi").exists()
 
 
+def test_a_cxi_file_says_where_the_first_panel_stands(tmp_path: Path) -> None:
+    lines = "clen = 0.1\nres = 10000\nwavelength = 1 A\n"
+    for name, first, last in (("a", 0, 29), ("b", 40, 69)):
+        span = f"{name}/min_ss = 0\n{name}/max_ss = 59\n{name}/min_fs = {first}\n{name}/max_fs = {last}\n"
+        lines += f"{span}{name}/corner_x = {first - 35}\n{name}/corner_y = 31\n"
+        lines += f"{name}/fs = +0.6x +0.8y\n{name}/ss = +0.8x -0.6y\n{name}/coffset = 0.004\n"
+    (tmp_path / "det.geom").write_text(lines)
+    panels = md.Geometry.from_geom(tmp_path / "det.geom")
+    md.write_peaks(md.find_peaks(frames_of(), panels, bins=20), tmp_path / "run.cxi", geometry=panels)
+    with h5py.File(tmp_path / "run.cxi") as file:
+        where = file["entry_1/instrument_1/detector_1/geometry_1"]
+        np.testing.assert_allclose(where["translation"], [-35e-4, 31e-4, 0.104], atol=1e-12)
+        np.testing.assert_allclose(where["orientation"], [0.6, 0.8, 0, 0.8, -0.6, 0], atol=1e-9)
+
+
 def test_centres_of_half_the_shots_are_refused(tmp_path: Path) -> None:
     md.write_peaks(about_their_beams(frames_of()), tmp_path / "run.h5")
     with h5py.File(tmp_path / "run.h5", "r+") as file:
