@@ -6,6 +6,7 @@ Their shapes, pixels and gaps are in tables here; whatever else a file says is l
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -63,6 +64,7 @@ _ANY: Final = "detector"
 """Name of a detector that is described by its configuration alone."""
 FIRST_PIXEL_FIRST: Final = (0, 3)
 """Orientations of a detector in which rows and columns are counted as they are stored."""
+_NUMBERS: Final = ("Distance", "Poni1", "Poni2", "Rot1", "Rot2", "Rot3")
 _KNOWN: Final = ("pixel1", "pixel2", "max_shape", "orientation", "sensor")
 
 
@@ -103,8 +105,26 @@ def flat_poni(text: str) -> FlatPoni | None:
             poni_m=(float(said["poni1"]), float(said["poni2"])),
             wavelength_m=float(said["wavelength"]) if said.get("wavelength", "None") != "None" else None,
         )
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (LookupError, ValueError, TypeError, AttributeError):
         return None  # pyFAI says what is wrong, or knows better
+
+
+def poni_fault(text: str) -> str:
+    """What a file lacks that every PONI file says, or which of its numbers is none; empty for JSON too."""
+    if text.lstrip().startswith("{"):
+        return ""
+    said = _entries(text)
+    for key in _NUMBERS:
+        value = said.get(key.lower())
+        if value is None:
+            return f"it does not say {key}"
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            return f"{key} is {value[:40]!r}: give a number"
+    return ""
 
 
 def _entries(text: str) -> dict[str, str]:

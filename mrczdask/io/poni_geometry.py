@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from logging.handlers import BufferingHandler
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MissingExtraError, MrczdaskError
-from mrczdask.formats.poni import FIRST_PIXEL_FIRST, FlatPoni, flat_poni
+from mrczdask.formats.poni import FIRST_PIXEL_FIRST, FlatPoni, flat_poni, poni_fault
 from mrczdask.io.detector_maps import DetectorMaps, Facts, FlatMaps, Unit, below_pi, check_unit
 
 
@@ -21,11 +24,14 @@ def read_poni(url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None) 
         raise FileNotFoundError(url)
     with open(url, encoding="utf-8", errors="replace") as file:
         text = file.read()
+    if fault := poni_fault(text):
+        raise MrczdaskError(f"{url}: this is no PONI file: {fault}")
     found = flat_poni(text)
     integrator = None
     if found is None:
         integrator = _load_poni(url)
-        found = _flat_facts(integrator)
+        found = _flat_facts(url, integrator)
+    _check(url, found)
     size = shape or found.shape
     if not size:
         raise MrczdaskError(f"{url}: the detector has no shape: give shape=(y, x)")
@@ -49,9 +55,29 @@ def read_poni(url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None) 
     return facts, PoniMaps(facts, integrator)
 
 
-def _flat_facts(integrator: Any) -> FlatPoni:
+def _check(url: str, found: FlatPoni) -> None:
+    """Raise where a number cannot be that of a detector."""
+    numbers = {
+        "distance": (found.distance_m,),
+        "pixel size": found.pixel_size_m,
+        "wavelength": () if found.wavelength_m is None else (found.wavelength_m,),
+    }
+    for name, values in numbers.items():
+        if not all(0 < value < np.inf for value in values):
+            raise MrczdaskError(f"{url}: the {name} is {' x '.join(map(str, values))} m: it must be above 0")
+    if found.shape is not None and not (len(found.shape) == 2 and all(0 < size < 1 << 31 for size in found.shape)):
+        raise MrczdaskError(
+            f"{url}: the detector has the shape {found.shape}: it must be two sizes above 0 and below 2**31"
+        )
+
+
+def _flat_facts(url: str, integrator: Any) -> FlatPoni:
     """What pyFAI knows of a detector, but for tilts."""
     detector = integrator.detector
+    if detector.pixel1 is None or detector.pixel2 is None:
+        raise MrczdaskError(f"{url}: this is no PONI file: it does not say the size of a pixel")
+    if detector.shape and not all(isinstance(size, (int, np.integer)) for size in detector.shape):
+        raise MrczdaskError(f"{url}: the shape of the detector is {detector.shape}: give two numbers (y, x)")
     return FlatPoni(
         shape=tuple(detector.shape) if detector.shape else None,
         mask=None if detector.mask is None else np.asarray(detector.mask, bool),
@@ -111,6 +137,24 @@ def _load_poni(url: str) -> Any:
     except ImportError:
         raise MissingExtraError(f"{url}: PONI files need pyFAI: pip install 'mrczdask[diffraction]'") from None
     try:
-        return pyFAI.load(url)
-    except (ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise MrczdaskError(f"{url}: this is no PONI file: {error}") from None
+        with _held_logs():
+            return pyFAI.load(url)
+    except (ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MrczdaskError(f"{url}: this is no PONI file: {reason}") from None
+
+
+@contextmanager
+def _held_logs() -> Iterator[None]:
+    """What pyFAI logs is held back, and dropped with an exception: that says it in one line."""
+    logger = logging.getLogger("pyFAI")
+    held, above = BufferingHandler(1000), logger.propagate
+    logger.addHandler(held)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(held)
+        logger.propagate = above
+    for log in held.buffer:
+        logger.handle(log)
