@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.crystfel_stream import read_stream
+from mrczdask.io.hdf5_file import Options
 from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
 from mrczdask.io.sparse import opened, stamp
 from mrczdask.io.sparse_table import CENTER
 
 CXI_RESULT: Final = "entry_1/result_1"
-CXI_FIELDS: Final = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakSNR")
+PADDED_FIELDS: Final = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakSNR")
+"""Tables (shot, peak) beside `nPeaks`: of CXI, and of the sparse files of pyFAI."""
 CXI_SHOTS: Final = "entry_1/shots"
 """Where a .cxi file has what is known of each shot."""
 NEXUS_PEAKS: Final = "entry_0000/peaks"
@@ -43,13 +45,16 @@ DONE: Final = "shots_done"
 """Shots that count, where a list is still being written."""
 
 
-def open_peaks(url: str | os.PathLike[str]) -> Ragged:
+def open_peaks(url: str | os.PathLike[str], *, storage_options: Options = None) -> Ragged:
     """Open peaks: as `write_peaks`, pyFAI, Cheetah and other programs write them, or as CrystFEL indexed them.
 
     Parameters
     ----------
     url : str or path
-        A CXI file, a NeXus file of pyFAI or `write_peaks`, a .zarr folder, a .parquet file or a CrystFEL .stream.
+        A CXI file, a NeXus file of pyFAI or `write_peaks`, a .zarr folder, a .parquet file or a CrystFEL .stream; also
+        sparse frames with peaks, of pyFAI or `write_sparse`. HDF5 and Zarr at any url fsspec knows.
+    storage_options : mapping, optional
+        Passed to the fsspec file system.
 
     Returns
     -------
@@ -81,34 +86,38 @@ def open_peaks(url: str | os.PathLike[str]) -> Ragged:
         return split(read_stream(path), PEAKS, SHOTS)
     if path.endswith(".parquet"):
         return split(_of_parquet(path), PEAKS, SHOTS)
-    source: _NexusFile | _CxiFile
-    with opened(path) as file:
+    source: _NexusFile | _PaddedFile
+    with opened(path, storage_options) as file:
         if NEXUS_PEAKS in file:
-            header, source = _of_nexus(file, path)
+            is_padded = "nPeaks" in file[NEXUS_PEAKS] and "frame_ptr" not in file[NEXUS_PEAKS]
+            header, source = _of_padded(file, path, NEXUS_PEAKS) if is_padded else _of_nexus(file, path)
         elif CXI_RESULT in file:
-            header, source = _of_cxi(file, path)
+            header, source = _of_padded(file, path, CXI_RESULT)
         else:
             raise MrcFormatError(f"there are no peaks: neither {CXI_RESULT} nor {NEXUS_PEAKS}", url=path)
+    source = replace(source, storage_options=storage_options)
     n = header.sizes[schema.SHOT]
     edges = [*range(0, max(n, 1), SHOTS), n]
-    name = f"peaks-{tokenize(source, stamp(path), n)}"
+    name = f"peaks-{tokenize(source, stamp(path, storage_options), n)}"
     graph: dict[Any, Any] = {(name, k): (source.block, a, b) for k, (a, b) in enumerate(pairwise(edges))}
     return Ragged(header, layer_of(name, graph, [], np.diff(edges).tolist()), PEAKS)
 
 
 @dataclass(frozen=True)
-class _CxiFile:
+class _PaddedFile:
     """Padded tables: a row a shot."""
 
     path: str
+    group: str
+    storage_options: Options = field(default=None, repr=False)
 
     def block(self, first: int, last: int) -> Block:
         """The peaks of consecutive shots."""
-        with opened(self.path) as file:
-            result = file[CXI_RESULT]
+        with opened(self.path, self.storage_options) as file:
+            result = file[self.group]
             counts = np.asarray(result["nPeaks"][first:last], np.int64).reshape(-1)
             wide = int(counts.max(initial=0))
-            rows = {name: np.asarray(result[name][first:last, :wide]) for name in CXI_FIELDS if name in result}
+            rows = {name: np.asarray(result[name][first:last, :wide]) for name in PADDED_FIELDS if name in result}
         if counts.min(initial=0) < 0 or wide > rows["peakXPosRaw"].shape[1]:
             problem = f"nPeaks is up to {wide}, the tables hold {rows['peakXPosRaw'].shape[1]} peaks a shot"
             raise MrcFormatError(f"{problem}: the file is damaged", url=self.path)
@@ -127,10 +136,11 @@ class _NexusFile:
     """Lists of peaks with pointers."""
 
     path: str
+    storage_options: Options = field(default=None, repr=False)
 
     def block(self, first: int, last: int) -> Block:
         """The peaks of consecutive shots."""
-        with opened(self.path) as file:
+        with opened(self.path, self.storage_options) as file:
             group = file[NEXUS_PEAKS]
             pointer = np.asarray(group["frame_ptr"][first : last + 1], np.int64)
             rows = slice(int(pointer[0]), int(pointer[-1]))
@@ -149,17 +159,17 @@ def _block(counts: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> Block
     return Block(counts, {name: columns[name].astype(dtype) for name, dtype in PEAKS.columns.items()})
 
 
-def _of_cxi(file: Any, path: str) -> tuple[xr.Dataset, _CxiFile]:
-    result = file[CXI_RESULT]
-    missing = [name for name in ("nPeaks", *CXI_FIELDS[:2]) if name not in result]
+def _of_padded(file: Any, path: str, place: str) -> tuple[xr.Dataset, _PaddedFile]:
+    result = file[place]
+    missing = [name for name in ("nPeaks", *PADDED_FIELDS[:2]) if name not in result]
     if missing:
-        raise MrcFormatError(f"{CXI_RESULT} lacks {', '.join(missing)}", url=path)
+        raise MrcFormatError(f"{place} lacks {', '.join(missing)}", url=path)
     n = int(result["nPeaks"].size)
-    if any(result[name].ndim != 2 or result[name].shape[0] != n for name in CXI_FIELDS if name in result):
-        raise MrcFormatError(f"{CXI_RESULT} has tables of another length than its {n} shots", url=path)
+    if any(result[name].ndim != 2 or result[name].shape[0] != n for name in PADDED_FIELDS if name in result):
+        raise MrcFormatError(f"{place} has tables of another length than its {n} shots", url=path)
     attrs = _settings(result["process_1/metadata"][()]) if "process_1/metadata" in result else {}
     coords = {schema.SHOT: np.arange(n)} | (_centers(file[CXI_SHOTS], n, path) if CXI_SHOTS in file else {})
-    return xr.Dataset(coords=coords, attrs=attrs), _CxiFile(path)
+    return xr.Dataset(coords=coords, attrs=attrs), _PaddedFile(path, place)
 
 
 def _of_nexus(file: Any, path: str) -> tuple[xr.Dataset, _NexusFile]:

@@ -13,24 +13,19 @@ import xarray as xr
 
 import mrczdask
 from mrczdask import schema
-from mrczdask.errors import MissingExtraError, MrczdaskError
+from mrczdask.errors import MissingExtraError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.crystfel_geom import CXI_DETECTOR, frame_shifts, write_geom
 from mrczdask.io.frame_links import link_frames, sources_of
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
-from mrczdask.io.peak_file import CXI_FIELDS, CXI_RESULT, CXI_SHOTS, NEXUS_FIELDS, NEXUS_PEAKS, open_peaks
+from mrczdask.io.peak_file import CXI_RESULT, CXI_SHOTS, open_peaks
+from mrczdask.io.peak_rows import PaddedPeaks, PeakLists, as_peaks, beam_of, settings_of
 from mrczdask.io.peak_table import PEAKS
-from mrczdask.io.ragged import Block, Ragged, split
+from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_table import CENTER
 
-SHOTS: Final = 512
-"""Shots of a block of a table in memory, and of a chunk of counts."""
-ROWS: Final = 1 << 16
-"""Peaks of a chunk of a list."""
-_PADDED: Final = (64, 64)
-"""Shots and peaks of a chunk of a padded table."""
 CXI_VERSION: Final = 160
 _FRAMES: Final = "entry_1/data_1"
 _BEAM: Final = "entry_1/instrument_1/beam_1"
@@ -95,11 +90,7 @@ def write_peaks(
     [0, 1]
     """
     target = os.fspath(path)
-    table = peaks if isinstance(peaks, Ragged) else split(_checked(peaks, target), PEAKS, SHOTS)
-    if table.layout != PEAKS:
-        raise MrczdaskError(
-            f"{target}: these are rows of {', '.join(table.layout.columns)}: give what find_peaks returns"
-        )
+    table = as_peaks(peaks, target)
     if geometry is not None and CENTER[0] in table.header.coords:
         geometry.moved(geometry.beam_center)
     pieces = table.pieces()
@@ -114,19 +105,6 @@ def write_peaks(
     return open_peaks(target)
 
 
-def _checked(peaks: xr.Dataset, path: str) -> xr.Dataset:
-    missing = [name for name in (PEAKS.pointer, *PEAKS.columns) if name not in peaks]
-    if missing:
-        raise MrczdaskError(f"{path}: the table lacks {', '.join(missing)}: give what find_peaks returns")
-    return peaks
-
-
-def settings_of(table: Ragged) -> str:
-    """What the peaks were found with, as JSON."""
-    known = {name: value for name, value in table.attrs.items() if name not in (schema.HISTORY, schema.PROVENANCE)}
-    return json.dumps({name: value for name, value in known.items() if isinstance(value, str | int | float | list)})
-
-
 def _write_cxi(path: str, table: Ragged, blocks: Iterator[Block], frames: Any, geometry: Geometry | None) -> None:
     sources = None if frames is None else sources_of(frames, path)
     with grown_store(path, filters=GZIP) as store:
@@ -134,13 +112,9 @@ def _write_cxi(path: str, table: Ragged, blocks: Iterator[Block], frames: Any, g
         store.group("", {"default": "entry_1"})
         store.group("entry_1", {"NX_class": "NXentry", "default": "result_1"})
         store.group(CXI_RESULT, {"NX_class": "NXdata", "signal": "nPeaks"})
-        store.growing(f"{CXI_RESULT}/nPeaks", (0,), (SHOTS,), np.int32)
-        for name in CXI_FIELDS:
-            store.root.create_dataset(
-                f"{CXI_RESULT}/{name}", (0, 0), np.float32, chunks=_PADDED, maxshape=(None, None), **GZIP
-            )
+        padded = PaddedPeaks(store, CXI_RESULT)
         for block in blocks:
-            _append_padded(store, block)
+            padded.append(block)
         process = f"{CXI_RESULT}/process_1"
         store.group(process, {"NX_class": "NXprocess"})
         store.text(f"{process}/program", "mrczdask")
@@ -159,40 +133,12 @@ def _write_cxi(path: str, table: Ragged, blocks: Iterator[Block], frames: Any, g
 
 def _follow_beam(store: GrownStore, table: Ragged, geometry: Geometry | None) -> None:
     """The beam of each shot in pixels, and how far CrystFEL must shift the detector for it, in its x and y."""
-    centers = _centers(table)
+    centers = beam_of(table)
     for name, values in centers.items():
         store.put(f"{CXI_SHOTS}/{name}", values, {"units": "pixel"})
     if geometry is not None and centers:
         for name, values in frame_shifts(geometry, np.stack([centers[name] for name in CENTER], axis=1)).items():
             store.put(name, values, {"units": "mm"})
-
-
-def _centers(table: Ragged) -> dict[str, Any]:
-    """(shot) of the beam, y and x, where it is known of each shot."""
-    return {name: table.header[name].values for name in CENTER if name in table.header.coords}
-
-
-def _append_padded(store: GrownStore, block: Block) -> None:
-    """Rows of peaks of each shot, padded with zeros; the table grows as wide as the fullest shot."""
-    counts = block.counts.astype(np.int32)
-    store.append(f"{CXI_RESULT}/nPeaks", counts)
-    shot = np.repeat(np.arange(counts.size), counts)
-    place = np.arange(shot.size) - block.pointer[:-1].astype(np.int64)[shot]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = {
-            "peakXPosRaw": block.columns["x"],
-            "peakYPosRaw": block.columns["y"],
-            "peakTotalIntensity": block.columns["intensity"],
-            "peakSNR": block.columns["intensity"] / block.columns["sigma"],
-        }
-    for name in CXI_FIELDS:
-        array = store.root[f"{CXI_RESULT}/{name}"]
-        n = array.shape[0]
-        array.resize((n + counts.size, max(array.shape[1], int(counts.max(initial=0)))))
-        if shot.size:
-            rows = np.zeros((counts.size, array.shape[1]), np.float32)
-            rows[shot, place] = values[name]
-            array[n:] = rows
 
 
 def _describe(store: GrownStore, geometry: Geometry) -> None:
@@ -220,27 +166,9 @@ def _write_nexus(path: str, table: Ragged, blocks: Iterator[Block]) -> None:
         creator = f"mrczdask {mrczdask.__version__}"
         store.group("", {"NX_class": "NXroot", "creator": creator, "default": "entry_0000"})
         store.group("entry_0000", {"NX_class": "NXentry", "default": "peaks"})
-        store.group(NEXUS_PEAKS, {"NX_class": "NXdata", "signal": "spots", "settings": settings_of(table)})
-        store.put(f"{NEXUS_PEAKS}/shot", table.header[schema.SHOT].values)
-        for name, values in _centers(table).items():
-            store.put(f"{NEXUS_PEAKS}/{name}", values, {"units": "pixel"})
-        store.growing(f"{NEXUS_PEAKS}/spots", (0,), (SHOTS,), np.int32)
-        store.growing(f"{NEXUS_PEAKS}/frame_ptr", (0,), (SHOTS,), np.int64)
-        store.append(f"{NEXUS_PEAKS}/frame_ptr", np.zeros(1, np.int64))
-        for name, column in NEXUS_FIELDS.items():
-            store.growing(f"{NEXUS_PEAKS}/{name}", (0,), (ROWS,), _stored(column))
-        stored = 0
+        lists = PeakLists(store, table)
         for block in blocks:
-            store.append(f"{NEXUS_PEAKS}/spots", block.counts.astype(np.int32))
-            store.append(f"{NEXUS_PEAKS}/frame_ptr", block.pointer[1:].astype(np.int64) + stored)
-            stored += int(block.counts.sum())
-            for name, column in NEXUS_FIELDS.items():
-                store.append(f"{NEXUS_PEAKS}/{name}", block.columns[column].astype(_stored(column)))
-
-
-def _stored(column: str) -> np.dtype[Any]:
-    """pyFAI stores flat indices as int32."""
-    return np.dtype(np.int32) if column == "index" else PEAKS.columns[column]
+            lists.append(block)
 
 
 def _write_parquet(path: str, table: Ragged, blocks: Iterator[Block]) -> None:
@@ -251,7 +179,7 @@ def _write_parquet(path: str, table: Ragged, blocks: Iterator[Block]) -> None:
         raise MissingExtraError(f"{path}: Parquet needs pyarrow: pip install 'mrczdask[parquet]'") from None
     labels = table.header[schema.SHOT].values
     about = {"shots": json.dumps(labels.tolist()), "settings": settings_of(table)}
-    about |= {name: json.dumps(values.tolist()) for name, values in _centers(table).items()}
+    about |= {name: json.dumps(values.tolist()) for name, values in beam_of(table).items()}
     fields = [("shot", pyarrow.from_numpy_dtype(labels.dtype))]
     fields += [(name, pyarrow.from_numpy_dtype(dtype)) for name, dtype in PEAKS.columns.items()]
     layout = pyarrow.schema(fields, metadata=about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -53,10 +54,11 @@ class Block:
 
 
 class Piece(NamedTuple):
-    """A block, and its rows of per-shot variables."""
+    """A block, its rows of per-shot variables, and the block of another table of the same shots, where one is asked."""
 
     block: Block
     rows: dict[str, NDArray[Any]]
+    beside: Block | None = None
 
 
 class Ragged:
@@ -126,19 +128,22 @@ class Ragged:
         rows = slice(int(wanted[0]), int(wanted[-1]) + 1) if in_order else wanted  # a slice is cheaper for Dask
         return Ragged(self.header.isel(shot=rows), layer_of(name, graph, [self._blocks], sizes), self.layout)
 
-    def pieces(self, *names: str) -> list[Delayed]:
-        """Each block with its rows of some of the per-shot variables, a `Piece`: what `run_regions` takes."""
+    def pieces(self, *names: str, beside: Ragged | None = None) -> list[Delayed]:
+        """Each block with its rows of some of the per-shot variables, a `Piece`: what `run_regions` takes.
+
+        With the blocks `beside`, of as many shots each, both are made in one task, which reads what they share once.
+        """
         arrays = [self.header[name].data for name in names]
         source = structures_of(arrays)
         parts = arrays if source is None else [source[0]]
-        args: list[Any] = [self._blocks, (0,)]
+        args: list[Any] = [self._blocks, (0,), *((None, None) if beside is None else (beside.block_layer, (0,)))]
         for k, part in enumerate(parts):
             rows = part if isinstance(part, da.Array) else da.from_array(part, chunks=-1)
             rows = rows.rechunk({0: self.chunks, **dict.fromkeys(range(1, rows.ndim), -1)})
             args += [rows, (0, *range(100 * (k + 1), 100 * (k + 1) + rows.ndim - 1))]
         known = {"names": names, "fields": None if source is None else source[1]}
         # all dims are of the result too, though no block has them: Dask fuses nothing into what contracts a dim
-        dims = tuple(dict.fromkeys(dim for index in args[1::2] for dim in index))
+        dims = tuple(dict.fromkeys(dim for index in args[1::2] for dim in index or ()))
         meta = np.empty((0,) * len(dims), object)
         return each_block(da.blockwise(_piece, dims, *args, dtype=object, meta=meta, **known))
 
@@ -189,21 +194,21 @@ def join(header: xr.Dataset, blocks: Sequence[Block], layout: Layout) -> xr.Data
     )
 
 
-def split(table: xr.Dataset, layout: Layout, shots: int) -> Ragged:
-    """A table in memory as a ragged one, in blocks of so many shots."""
+def split(table: xr.Dataset, layout: Layout, shots: int | Sequence[int]) -> Ragged:
+    """A table in memory as a ragged one, in blocks of so many shots, or of so many each."""
     pointer = table[layout.pointer].values.astype(np.int64)
     n = pointer.size - 1
     name = f"ragged-split-{tokenize(table, shots)}"
+    sizes = [min(shots, n - first) for first in range(0, n, shots)] if isinstance(shots, int) else list(shots)
     graph: dict[Any, Any] = {}
-    starts = range(0, n, shots)
-    for k, first in enumerate(starts):
-        edges = pointer[first : min(first + shots, n) + 1]
+    for k, (first, last) in enumerate(pairwise(np.cumsum([0, *sizes]).tolist())):
+        edges = pointer[first : last + 1]
         columns = {column: table[column].values[edges[0] : edges[-1]] for column in layout.columns}
         graph[name, k] = Block(np.diff(edges), columns)
-    if not n:
+    if not sizes:
         graph[name, 0] = _empty(layout)
     header = table.drop_vars([layout.pointer, layout.count, *layout.columns], errors="ignore")
-    return Ragged(header, layer_of(name, graph, [], [min(shots, n - first) for first in starts] or [0]), layout)
+    return Ragged(header, layer_of(name, graph, [], sizes or [0]), layout)
 
 
 def layer_of(name: str, graph: dict[Any, Any], needs: list[Any], sizes: Sequence[int]) -> da.Array:
@@ -230,10 +235,12 @@ def _counts(block: Block) -> NDArray[np.int64]:
 
 
 @whole_blocks
-def _piece(block: Block, *parts: NDArray[Any], names: Sequence[str], fields: Sequence[str] | None) -> Piece:
+def _piece(
+    block: Block, beside: Block | None, *parts: NDArray[Any], names: Sequence[str], fields: Sequence[str] | None
+) -> Piece:
     """The parts are the variables, or one array of structures whose `fields` they are."""
     rows = parts if fields is None else [parts[0][field] for field in fields]
-    return Piece(block, dict(zip(names, rows, strict=True)))
+    return Piece(block, dict(zip(names, rows, strict=True)), beside)
 
 
 def _finalize(results: Any, header: xr.Dataset, lazy: Mapping[Hashable, Any], layout: Layout) -> xr.Dataset:

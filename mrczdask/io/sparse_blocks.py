@@ -17,30 +17,50 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest
 from mrczdask.io.journal import StoreJournal
-from mrczdask.io.ragged import Piece, Ragged
+from mrczdask.io.peak_table import PEAKS
+from mrczdask.io.ragged import Block, Piece, Ragged
 from mrczdask.io.source import is_remote, retry
 from mrczdask.io.sparse_table import AZIMUTH, CENTER, RESPONSE, SECTOR
+from mrczdask.schema import HISTORY, PROVENANCE
 
 PLAN: Final = "plan.json"
 FRAMES_TOKEN: Final = "frames"
 """Of `header.encoding`: names the frames a table is made of, the same in every process until their files change."""
 
+_SPARSE: Final = ("cutoff_pick", "error_model", "noise")
+_PEAKS: Final = ("cutoff_peak", "patch_size", "connected")
+"""Settings that a plan names, so that one that differs is told."""
+_PEAK: Final = "peak_"
+
 Columns = Mapping[str, NDArray[Any]]
 
 
-def plan_of(table: Ragged, layout: str) -> dict[str, Any]:
-    """What a table is made of and how: a file begun with another plan is not gone on with."""
+def plan_of(table: Ragged, layout: str, peaks: Ragged | None = None) -> dict[str, Any]:
+    """What a table is made of and how, and the peaks beside it: a file begun with another plan is not gone on with."""
     known = ("pixel_radius", "radius", "normalization", AZIMUTH, SECTOR, *CENTER, RESPONSE)
     maps = [table.header[name].values for name in known if name in table.header]
-    settings = {name: value for name, value in table.attrs.items() if name not in ("history", "provenance")}
-    return {
-        "layout": layout,
-        "frames": table.header.encoding.get(FRAMES_TOKEN, ""),
-        "shots": len(table),
-        "block": max(table.chunks, default=0),
-        "detector": digest(*maps),
-        "parameters": digest(settings),
-    } | {name: settings[name] for name in ("cutoff_pick", "error_model", "noise") if name in settings}
+    settings = _settings(table)
+    beside = {} if peaks is None else {"peaks": digest(_settings(peaks))} | _named(_settings(peaks), _PEAKS)
+    return (
+        {
+            "layout": layout,
+            "frames": table.header.encoding.get(FRAMES_TOKEN, ""),
+            "shots": len(table),
+            "block": max(table.chunks, default=0),
+            "detector": digest(*maps),
+            "parameters": digest(settings),
+        }
+        | _named(settings, _SPARSE)
+        | beside
+    )
+
+
+def _settings(table: Ragged) -> dict[str, Any]:
+    return {name: value for name, value in table.attrs.items() if name not in (HISTORY, PROVENANCE)}
+
+
+def _named(settings: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: settings[name] for name in names if name in settings}
 
 
 def computed_blocks(
@@ -51,8 +71,9 @@ def computed_blocks(
     plan: Mapping[str, Any],
     progress: Progress,
     label: str,
+    peaks: Ragged | None = None,
 ) -> Iterator[Columns]:
-    """Columns, `counts` and the per-shot `tables` of each block in order.
+    """Columns, `counts` and the per-shot `tables` of each block in order, and what `peaks_in` takes from them.
 
     Blocks of `kept` that an earlier run left are not computed again.
 
@@ -61,7 +82,7 @@ def computed_blocks(
     ResumeError
         They were begun with another plan.
     """
-    wanted = enumerate(table.pieces(*tables))
+    wanted = enumerate(table.pieces(*tables, beside=peaks))
     with track(progress, len(table.chunks), label) as advance:
         if kept is None:
             for _, piece in run_regions(wanted, on_done=advance):
@@ -78,7 +99,14 @@ def computed_blocks(
 
 
 def _columns(piece: Piece) -> dict[str, NDArray[Any]]:
-    return {**piece.block.columns, **piece.rows, "counts": piece.block.counts}
+    peaks = {} if piece.beside is None else {**piece.beside.columns, "counts": piece.beside.counts}
+    of_peaks = {f"{_PEAK}{name}": values for name, values in peaks.items()}
+    return {**piece.block.columns, **piece.rows, "counts": piece.block.counts, **of_peaks}
+
+
+def peaks_in(columns: Columns) -> Block:
+    """The peaks of the shots of a block."""
+    return Block(columns[f"{_PEAK}counts"], {name: columns[f"{_PEAK}{name}"] for name in PEAKS.columns})
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,17 @@ import numpy as np
 import xarray as xr
 
 import mrczdask
+from mrczdask import schema
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
 from mrczdask.io.hdf5_file import Options
+from mrczdask.io.peak_file import NEXUS_PEAKS
+from mrczdask.io.peak_rows import PaddedPeaks, PeakLists, as_peaks
 from mrczdask.io.ragged import Ragged, split
 from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
-from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, plan_of
+from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peaks_in, plan_of
 from mrczdask.io.sparse_sectors import axis_and_map, beside
 from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
 from mrczdask.kernels.places import filled
@@ -44,6 +47,7 @@ def write_sparse(
     url: str | os.PathLike[str],
     *,
     layout: Layout = "pyfai",
+    peaks: Ragged | xr.Dataset | None = None,
     geometry: Geometry | None = None,
     resume: bool = False,
     progress: Progress = None,
@@ -60,6 +64,9 @@ def write_sparse(
         replaced when the new one is whole.
     layout : {"pyfai", "imaged11"}
         ImageD11's has no background: the frames cannot be made dense again from it.
+    peaks : Ragged or Dataset, optional
+        What `find_peaks` gave for the same frames, best with the same `background`: computed and written together with
+        the pixels, so that each frame is read once. `open_peaks(url)` gives them back.
     geometry : Geometry, optional
         Of the detector, to be written too. By default what the attributes of the table say of it.
     resume : bool
@@ -80,19 +87,20 @@ def write_sparse(
     MissingExtraError
         HDF5 files need h5py and hdf5plugin.
     MrczdaskError
-        The table has no background, the dummy does not fit its dtype, or the name has another ending, or that of an
-        HDF5 file in an object store.
+        The table has no background, the dummy does not fit its dtype, the peaks are of other shots, or the name has
+        another ending, or that of an HDF5 file in an object store.
     ResumeError
         What is to be resumed was begun in another way.
     ValueError
-        The layout is not known.
+        The layout is not known, or has no place for peaks.
 
     Notes
     -----
     Blocks are computed by the scheduler in force; memory is that of a few blocks. Pixels are sorted, pointers are
     uint64. Empty bins of the background, NaN in memory, are interpolated over, as FabIO needs. Beam centres of the
     shots are stored too; pyFAI and FabIO know of none, and take the geometry's. Sectors are stored so that FabIO fills
-    each from its own bins, without interpolating between them.
+    each from its own bins, without interpolating between them. Peaks are kept as lists with pointers, and in HDF5 also
+    as pyFAI's sparse files have them, in tables (shot, peak) padded with zeros.
 
     Examples
     --------
@@ -103,7 +111,7 @@ def write_sparse(
     ...     len(md.write_sparse(sparse, os.path.join(folder, "run.zarr")))
     2
     """
-    save_sparse(sparse, url, layout, geometry, resume, progress, storage_options)
+    save_sparse(sparse, url, layout, geometry, resume, progress, storage_options, peaks)
     return open_sparse(url, storage_options=storage_options)
 
 
@@ -115,6 +123,7 @@ def save_sparse(
     resume: bool = False,
     progress: Progress = None,
     storage_options: Options = None,
+    peaks: Ragged | xr.Dataset | None = None,
 ) -> None:
     """As `write_sparse`, and what was written is not opened."""
     if layout not in get_args(Layout):
@@ -126,22 +135,25 @@ def save_sparse(
     if missing and layout == "pyfai":
         raise MrczdaskError(f"{path}: the table lacks {', '.join(missing)}: write what sparsify returns")
     dummy = _dummy(table)
-    plan = plan_of(table, layout) if resume else {}
+    beside = None if peaks is None else _peaks_beside(peaks, table, layout, path)
+    plan = plan_of(table, layout, beside) if resume else {}
     if resume and plan_in(path, storage_options) == plan:
         return
     with _kept(KeptBlocks(f"{path}.blocks", storage_options or {}) if resume else None) as kept:
-        blocks: Iterator[Columns] = computed_blocks(table, tables, kept=kept, plan=plan, progress=progress, label=path)
+        blocks: Iterator[Columns] = computed_blocks(
+            table, tables, kept=kept, plan=plan, progress=progress, label=path, peaks=beside
+        )
         filters = GZIP if layout == "imaged11" else None
         with grown_store(path, filters=filters, storage_options=storage_options) as store:
             if layout == "imaged11":
                 _image_d11(store, table, blocks)
                 return
-            with ThreadPoolExecutor(1) as beside:
-                header = beside.submit(_header, store, table, dummy, _facts(geometry, table.attrs))
+            with ThreadPoolExecutor(1) as other:
+                header = other.submit(_header, store, table, dummy, _facts(geometry, table.attrs))
                 blocks = chain(list(islice(blocks, 1)), blocks)
-                plan = plan or plan_of(table, layout)
+                plan = plan or plan_of(table, layout, beside)
                 header.result()
-            _pyfai(store, blocks)
+            _pyfai(store, blocks, [] if beside is None else _peak_arrays(store, beside, path))
             store.text(f"{ENTRY}/sparsify/plan", json.dumps(plan))
 
 
@@ -151,6 +163,29 @@ def _kept(blocks: KeptBlocks | None) -> Iterator[KeptBlocks | None]:
     yield blocks
     if blocks is not None:
         blocks.remove()
+
+
+def _peaks_beside(peaks: Ragged | xr.Dataset, table: Ragged, layout: str, path: str) -> Ragged:
+    """The peaks of the shots of a table, in the blocks of its shots."""
+    if layout != "pyfai":
+        raise ValueError(f"layout={layout!r} has no place for peaks: leave them out, and write them with write_peaks")
+    labels, of_peaks = table.header[schema.SHOT].values, peaks[schema.SHOT].values
+    if not np.array_equal(labels, of_peaks):
+        differ = "other ones" if labels.size == of_peaks.size else f"{labels.size} shots"
+        problem = f"the peaks are of {of_peaks.size} shots, the sparse frames of {differ}"
+        raise MrczdaskError(f"{path}: {problem}: give the peaks of the same frames")
+    found = as_peaks(peaks, path, table.chunks)
+    if found.chunks != table.chunks:
+        problem = "the peaks are in blocks of other shots than the sparse frames"
+        raise MrczdaskError(f"{path}: {problem}: find them in the same frames, or give peaks.compute()")
+    return found
+
+
+def _peak_arrays(store: GrownStore, peaks: Ragged, path: str) -> list[PeakLists | PaddedPeaks]:
+    """What takes the peaks of each block; pyFAI and CrystFEL, whom padded tables are for, read HDF5 only."""
+    if path.endswith(".zarr"):
+        return [PeakLists(store, peaks)]
+    return [PeakLists(store, peaks, "nPeaks"), PaddedPeaks(store, NEXUS_PEAKS)]
 
 
 def _dummy(table: Ragged) -> float:
@@ -174,7 +209,7 @@ def _facts(geometry: Geometry | None, attrs: Mapping[str, Any]) -> dict[str, Any
     return {name: getattr(geometry, name) for name in names if getattr(geometry, name) is not None}
 
 
-def _pyfai(store: GrownStore, blocks: Iterable[Columns]) -> None:
+def _pyfai(store: GrownStore, blocks: Iterable[Columns], peaks: list[PeakLists | PaddedPeaks]) -> None:
     stored = np.uint64(0)
     for block in blocks:
         store.append(f"{FRAMES}/frame_ptr", np.cumsum(block["counts"], dtype=np.uint64) + stored)
@@ -183,6 +218,8 @@ def _pyfai(store: GrownStore, blocks: Iterable[Columns]) -> None:
             store.append(f"{FRAMES}/{name}", block[name])
         for name in TABLES if len(block["counts"]) else ():
             store.append(f"{FRAMES}/{name}", np.stack([filled(row).reshape(-1) for row in block[name]]))
+        for arrays in peaks:
+            arrays.append(peaks_in(block))
 
 
 def _image_d11(store: GrownStore, table: Ragged, blocks: Iterable[Columns]) -> None:
