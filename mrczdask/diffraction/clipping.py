@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.beams import beam_record, lazy_centers, shot_centers
+from mrczdask.diffraction.beams import beam_record, center_rows, lazy_centers, shot_centers
 from mrczdask.diffraction.bins import RadialBins, radial_bins
-from mrczdask.diffraction.maps import BINS, NEEDED, RADIUS
+from mrczdask.diffraction.maps import BINS, NEEDED, RADIUS, bin_rows
 from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import fields_of, structures_of, whole_blocks
@@ -110,20 +110,41 @@ def binned(
     return _with_dims(table), coords, attrs
 
 
-def clip_then(background: xr.Dataset, function: Callable[..., Any], **constants: Any) -> tuple[xr.Dataset, da.Array]:
-    """Let the task that separates the background of a chunk of frames go on with them: frames are read, used and
-    forgotten there.
+def go_on(
+    images: xr.DataArray, background: xr.Dataset, *, is_shared: bool, function: Callable[..., Any], **constants: Any
+) -> tuple[xr.Dataset, da.Array]:
+    """Let tasks go on with the frames of a chunk and their background; the background, and an array (shot) whose blocks
+    are what function(frames, average, deviation, centers, **constants) gives.
 
-    The background is one that was just made, and none of whose variables is used otherwise; it comes back made by the
-    new tasks. A block of the array (shot) is what function(frames, average, deviation, centers, **constants) gives.
+    A background that is not shared was just made, and nothing else of it is used: then it is the task that separates
+    it which goes on, and frames are read, used and forgotten there.
     """
+    if not is_shared:
+        return _clip_then(background, function, constants)
+    blocks = da.blockwise(
+        function,
+        "s",
+        images.data,
+        "syx",
+        *bin_rows(background, images),
+        *center_rows(background, images.data.chunks[0]),
+        **constants,
+        dtype=object,
+        meta=np.empty(0, object),
+    )
+    return background, blocks
+
+
+def _clip_then(
+    background: xr.Dataset, function: Callable[..., Any], constants: dict[str, Any]
+) -> tuple[xr.Dataset, da.Array]:
     known = structures_of([background[name].data for name in NEEDED[:2]])
     if known is None:
         raise TypeError("the background is not as separate_background gave it")
     frames: _Frames = getattr(known[0], _MADE_OF)
     indices = ["syx", "s"][: len(frames.arrays)]
     both = da.blockwise(
-        _clip_then,
+        _clip_and_go_on,
         "syx",  # all dims of the frames: Dask fuses their reading only into what contracts none
         *(part for pair in zip(frames.arrays, indices, strict=True) for part in pair),
         clipping=on_workers(frames.clipping),
@@ -146,7 +167,7 @@ def _with_dims(table: da.Array) -> dict[str, tuple[tuple[str, ...], da.Array]]:
 
 
 @whole_blocks
-def _clip_then(
+def _clip_and_go_on(
     frames: NDArray[Any],
     centers: NDArray[np.float64] | None = None,
     *,

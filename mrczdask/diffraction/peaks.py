@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, bin_rows, both, pixel_maps
+from mrczdask.diffraction.clipping import go_on
+from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, both, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import background_of
 from mrczdask.errors import MrczdaskError
@@ -178,6 +177,7 @@ def find_peaks(
     _check(images, cutoff_peak, patch_size, connected, {"gaps": gaps, "border": border, "centroid": centroid})
     if background is None and mask is not None:
         options["mask"] = mask
+    is_shared = background is not None
     background = background_of(images, geometry, background, options, "find_peaks")
     half = patch_size // 2
     rule = kernel.Rule(
@@ -193,16 +193,8 @@ def find_peaks(
     )
     ranges = [radial_range or background.attrs.get("radial_range", ANYWHERE)]
     search = _search(background, images, rule, ranges[0], exclude, mask)
-    blocks = da.blockwise(
-        _search_chunk,
-        "s",
-        images.data,
-        "syx",
-        *bin_rows(background, images),
-        *center_rows(background, images.data.chunks[0]),
-        search=on_workers(search),
-        dtype=object,
-        meta=np.empty(0, object),
+    background, blocks = go_on(
+        images, background, is_shared=is_shared, function=_search_chunk, search=on_workers(search)
     )
     settings = {
         "cutoff_peak": float(cutoff_peak),

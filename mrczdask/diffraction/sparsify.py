@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
-from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.clipping import clip_then
-from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, bin_rows, both, pixel_maps
+from mrczdask.diffraction.clipping import go_on
+from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, both, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
@@ -118,20 +116,9 @@ def sparsify(
     is_shared = background is not None
     background = background_of(images, geometry, background, options)
     picking = picking_of(background, images, cutoff_pick)
-    if is_shared:
-        blocks = da.blockwise(
-            _pick_chunk,
-            "s",
-            images.data,
-            "syx",
-            *bin_rows(background, images),
-            *center_rows(background, images.data.chunks[0]),
-            picking=on_workers(picking),
-            dtype=object,
-            meta=np.empty(0, object),
-        )
-    else:
-        background, blocks = clip_then(background, _pick_chunk, picking=on_workers(picking))
+    background, blocks = go_on(
+        images, background, is_shared=is_shared, function=_pick_chunk, picking=on_workers(picking)
+    )
     attrs = background.attrs | {"cutoff_pick": float(cutoff_pick), "dtype": picking.dtype.str}
     attrs["shape"] = list(images.shape[1:])
     header = background.drop_vars("n_used", errors="ignore")
