@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows
 from mrczdask.diffraction.maps import NEEDED, PixelMaps, pixel_maps
-from mrczdask.diffraction.shots import on_workers
+from mrczdask.diffraction.shots import native, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged, split
@@ -137,7 +137,7 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
     missing += [name for name in ("noise", "cutoff_pick") if background == "poisson" and name not in attrs]
     if missing:
         raise MrczdaskError(f"the sparse frames lack {', '.join(missing)}: they cannot be filled with this background")
-    maps, dtype = pixel_maps(header), table.layout.columns["intensity"]
+    maps, dtype = pixel_maps(header), native(table.layout.columns["intensity"])
     return _Regrowth(
         background=background,
         maps=maps,

@@ -20,24 +20,35 @@ CHUNK_BYTES: Final = 64 << 20
 """Of a chunk of frames in memory, counted at 4 bytes a pixel."""
 
 DTYPE_KINDS: Final = "iuf"
+MOST_BYTES: Final = 8
+"""Of a pixel."""
 
 
 def as_shots(frames: Any) -> xr.DataArray:
-    """Frames (..., y, x) as a lazy (shot, y, x) DataArray; coordinates of a single leading dim are kept."""
+    """Frames (..., y, x) as a lazy (shot, y, x) DataArray of a `native` type; coordinates of a single leading dim are
+    kept."""
     images = frames[schema.IMAGES] if isinstance(frames, xr.Dataset) else frames
     if not isinstance(images, xr.DataArray):
         if not hasattr(images, "ndim") or images.ndim < 2:
             raise ValueError("the frames have fewer than two dims: give (shot, y, x)")
         leading = [f"dim_{k}" for k in range(images.ndim - 2)] if images.ndim != 3 else [schema.SHOT]
         images = xr.DataArray(images, dims=(*leading, schema.Y, schema.X))
-    if images.dtype.kind not in DTYPE_KINDS:
-        raise MrczdaskError(f"the frames are {images.dtype}: give integers or real floats")
+    if images.dtype.kind not in DTYPE_KINDS or images.dtype.itemsize > MOST_BYTES:
+        raise MrczdaskError(
+            f"the frames are {images.dtype}: give integers or real floats of at most {8 * MOST_BYTES} bits"
+        )
     if images.ndim != 3:
         return _flattened(images)
     data = images.data if isinstance(images.data, da.Array) else da.from_array(images.data, chunks=_chunks(images))
     renamed = dict(zip(images.dims, (schema.SHOT, schema.Y, schema.X), strict=True))
-    whole = images.copy(data=data.rechunk({1: -1, 2: -1}))
+    whole = images.copy(data=data.rechunk({1: -1, 2: -1}).astype(native(data.dtype), copy=False))
     return whole.rename({old: new for old, new in renamed.items() if old != new})
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type as kernels take it: in the byte order of this machine, half floats as single ones."""
+    is_half = dtype.kind == "f" and dtype.itemsize == 2
+    return np.dtype(np.float32) if is_half else dtype.newbyteorder("=")
 
 
 def _flattened(images: xr.DataArray) -> xr.DataArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -128,3 +129,32 @@ def test_more_bins_than_radii_leave_empty_ones() -> None:
     assert empty.any()
     assert np.isnan(found.background_avg[0].values[empty]).all()
     assert np.isfinite(found.background_avg[0].values[~empty]).all()
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "<f2", ">f2"])
+def test_any_byte_order_and_half_floats_are_frames(dtype: str) -> None:
+    native = frames_of().astype(np.float32 if dtype.endswith("f2") else np.dtype(dtype).newbyteorder("="))
+    with dask.config.set(scheduler=no_scheduler):
+        found = md.sparsify(native.astype(dtype), GEOMETRY, **OPTIONS)
+        peaks = md.find_peaks(
+            native.astype(dtype).reshape(2, 1, *SHAPE), GEOMETRY, cutoff_peak=50, connected=1, **OPTIONS
+        )
+    expected = md.sparsify(native, GEOMETRY, **OPTIONS).compute()
+    one = found.compute()
+    assert one.intensity.dtype == native.dtype
+    for name in ("background_avg", "index", "intensity"):
+        np.testing.assert_array_equal(one[name], expected[name])
+    assert peaks.compute()["index"].values.tolist() == [20 * 90 + 60] * 2
+    stored = expected.assign(intensity=expected.intensity.astype(dtype))
+    np.testing.assert_array_equal(md.densify(stored), md.densify(expected))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.complex64, np.longdouble])
+def test_frames_of_other_types_are_refused_in_one_line(dtype: Any) -> None:
+    for verb in (md.sparsify, md.find_peaks, md.loss_budget, md.find_bad_pixels):
+        with pytest.raises(MrczdaskError, match=f"^the frames are {np.dtype(dtype)}: give [^\n]*$"):
+            verb(frames_of().astype(dtype), GEOMETRY, **OPTIONS)
+
+
+def no_scheduler(*_: Any, **__: Any) -> None:
+    raise AssertionError("something was computed")
