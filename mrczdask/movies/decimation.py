@@ -148,7 +148,8 @@ def _dataset(
     images: xr.DataArray, factor: NDArray[np.float32], bad: NDArray[np.bool_], attrs: dict[str, Any], options: Any
 ) -> xr.Dataset:
     parameters = [(one_chunk(array), (schema.Y, schema.X)) for array in (factor, bad)]
-    both = blockwise(partial(_count, **options), images, *parameters, dtype=object)
+    count: Any = partial(_count, **options)  # gives no array, but two of them
+    both = blockwise(count, images, *parameters, dtype=object)
     counts = blockwise(partial(_part, number=0), images.copy(data=both), dtype=options["dtype"])
     lead = images.dims[:-2]
     faults = da.blockwise(

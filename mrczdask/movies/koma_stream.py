@@ -146,7 +146,7 @@ class KomaStream:
         found = [np.asarray(mask.variable.transpose(schema.Y, schema.X), bool) for mask in known]
         return np.logical_or.reduce(found) if found else None
 
-    def _take(self, total: xr.DataArray, bad: NDArray[np.bool_] | None) -> None:
+    def _take(self, total: Any, bad: NDArray[np.bool_] | None) -> None:
         image = np.asarray(total.variable.transpose(schema.Y, schema.X))
         unit = unit_of(image.dtype)
         if self._accepted and unit != self._unit:
