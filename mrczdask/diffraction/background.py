@@ -152,6 +152,8 @@ def separate_background(
     )
     table, coords, about = binned(images, clipping, beam_centers)
     settings = {"error_model": error_model, "cutoff_clip": cutoff_clip, "cycle": cycle, "noise": noise, "unit": unit}
+    corrected = {"polarization": polarization, "solid_angle": solid_angle or None}
+    settings |= {name: value for name, value in corrected.items() if value is not None}
     attrs = _attrs(images, clipping, settings, radial_range)
     values = {
         "background_avg": table["average"],

@@ -7,6 +7,7 @@ size (4 bytes). A Blosc chunk has the same blocks behind little-endian sizes, so
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from mrczdask.errors import MrcFormatError
@@ -26,10 +27,14 @@ _LANES: Final = 8
 """Bitshuffle transposes eight elements at a time; fewer are left as they are."""
 
 
-def as_blosc(chunk: bytes, itemsize: int, *, codec: int, bitshuffled: bool) -> tuple[bytearray, bytes] | None:
+Unpack = Callable[[bytes, int], bytes]
+"""A packed block and the size of its content -> the content."""
+
+
+def as_blosc(chunk: bytes, itemsize: int, *, codec: int, bitshuffled: bool, unpack: Unpack) -> tuple[bytearray, bytes]:
     """The Blosc chunk with the same blocks, and the bytes behind them that are not packed.
 
-    None where a packed block is as long as its content, which Blosc takes for one that is not packed.
+    Blosc takes a block that is as long as its content for one that is not packed: such blocks are unpacked here.
 
     Raises
     ------
@@ -43,9 +48,7 @@ def as_blosc(chunk: bytes, itemsize: int, *, codec: int, bitshuffled: bool) -> t
     packed = total - loose
     if packed and (not block or block % (_LANES * itemsize if bitshuffled else 1)):
         raise MrcFormatError(f"the chunk has blocks of {block} bytes")
-    starts, sizes, end = _walk(chunk, packed, block, bitshuffled)
-    if starts is None:
-        return None
+    starts, sizes, end = _walk(chunk, packed, block)
     head = _BLOSC_HEAD.size + 4 * len(starts)
     out = bytearray(head) + chunk[HEAD.size : end]
     flags = codec << 5 | _ONE_STREAM | (_BITSHUFFLE if bitshuffled else 0)
@@ -54,6 +57,9 @@ def as_blosc(chunk: bytes, itemsize: int, *, codec: int, bitshuffled: bool) -> t
     struct.pack_into(f"<{len(starts)}I", out, _BLOSC_HEAD.size, *(start + shift for start in starts))
     for start, size in zip(starts, sizes, strict=True):
         struct.pack_into("<I", out, start + shift, size)
+    for k in [k for k, size in enumerate(sizes) if size == min(block, packed - k * block)] if bitshuffled else ():
+        first, last = starts[k] + _SIZE.size, starts[k] + _SIZE.size + sizes[k]
+        out[first + shift : last + shift] = unpack(chunk[first:last], sizes[k])
     tail = chunk[end : end + loose]
     if len(tail) != loose:
         raise MrcFormatError("the chunk ends early")
@@ -67,7 +73,7 @@ def nbytes_of(chunk: bytes | bytearray) -> int:
     return int(_BLOSC_HEAD.unpack_from(chunk)[4])
 
 
-def _walk(chunk: bytes, packed: int, block: int, bitshuffled: bool) -> tuple[list[int] | None, list[int], int]:
+def _walk(chunk: bytes, packed: int, block: int) -> tuple[list[int], list[int], int]:
     """Start and packed size of every block, and where the last one ends."""
     starts: list[int] = []
     sizes: list[int] = []
@@ -76,13 +82,10 @@ def _walk(chunk: bytes, packed: int, block: int, bitshuffled: bool) -> tuple[lis
         if at + _SIZE.size > length:
             raise MrcFormatError("the chunk ends early")
         (size,) = _SIZE.unpack_from(chunk, at)
-        content = min(block, left)
-        if bitshuffled and size == content:
-            return None, sizes, at
         starts.append(at)
         sizes.append(size)
         at += _SIZE.size + size
-        left -= content
+        left -= min(block, left)
     if at > length:
         raise MrcFormatError("the chunk ends early")
     return starts, sizes, at

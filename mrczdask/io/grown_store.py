@@ -18,6 +18,8 @@ from mrczdask.io.source import is_remote
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi")
 GZIP: Final = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """What every reader unpacks."""
+_SUMS: Final = {"fletcher32": True}
+"""A checksum behind each packed chunk: HDF5 itself knows it, and unpacks nothing that does not fit."""
 
 
 class GrownStore:
@@ -35,10 +37,12 @@ class GrownStore:
     def growing(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> None:
         """Make an array that `append` adds to."""
         if self._filters is None:
-            self._growing[name] = self.root.create_array(name, shape=shape, chunks=chunks, dtype=dtype)
+            self._growing[name] = self.root.create_array(name, shape=shape, chunks=chunks, dtype=dtype, **_in_zarr())
         else:
             limits = (None, *shape[1:])
-            made = self.root.create_dataset(name, shape, dtype, chunks=chunks, maxshape=limits, **self._filters)
+            made = self.root.create_dataset(
+                name, shape, dtype, chunks=chunks, maxshape=limits, **self._filters, **_SUMS
+            )
             self._growing[name] = made
 
     def append(self, name: str, values: NDArray[Any]) -> None:
@@ -53,9 +57,9 @@ class GrownStore:
         """Write an array or a number."""
         array = np.asarray(value)
         if self._filters is None:
-            made = self.root.create_array(name, data=array)
+            made = self.root.create_array(name, data=array, **_in_zarr())
         else:
-            made = self.root.create_dataset(name, data=array, **(self._filters if array.ndim else {}))
+            made = self.root.create_dataset(name, data=array, **({**self._filters, **_SUMS} if array.ndim else {}))
         if attrs:
             made.attrs.update(dict(attrs))
 
@@ -65,6 +69,14 @@ class GrownStore:
             self.root.require_group(name.rpartition("/")[0]).attrs[name.rpartition("/")[2]] = value
         else:
             self.root[name] = value
+
+
+def _in_zarr() -> dict[str, Any]:
+    """Bits transposed and packed, a checksum, and every chunk written: one that is missing was lost."""
+    from zarr.codecs import BloscCodec, Crc32cCodec
+
+    packed = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+    return {"compressors": (packed, Crc32cCodec()), "config": {"write_empty_chunks": True}}
 
 
 @contextmanager

@@ -5,21 +5,25 @@ The library holds one lock for the whole process; bytes that are read and unpack
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numcodecs.blosc
+import numcodecs.lz4
 import numcodecs.zstd
 import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.hdf5_chunk import LZ4, ZSTD, as_blosc, nbytes_of
+from mrczdask.io.source import Source
 
 GZIP: Final = 1
 SHUFFLE: Final = 2
+FLETCHER32: Final = 3
 BLOSC: Final = 32001
 LZ4_FILTER: Final = 32004
 BITSHUFFLE: Final = 32008
@@ -27,10 +31,11 @@ ZSTD_FILTER: Final = 32015
 """Filters by the numbers they are registered under."""
 _BITSHUFFLE_CODECS: Final = {2: LZ4, 3: ZSTD}
 """The fifth parameter of bitshuffle, and the codec of Blosc."""
+_SUM: Final = struct.Struct("<I")
+_MANY: Final = 64 << 20
+"""Packed bytes fetched at once from an object store."""
 
-
-class NeedsLibraryError(Exception):
-    """Only the HDF5 library unpacks this chunk."""
+Place = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,50 @@ class ChunkTable:
     def chunk_bytes(self) -> int:
         return int(np.prod(self.chunk)) * self.stored.itemsize
 
-    def unpack(self, raw: bytes, place: tuple[int, ...], room: NDArray[np.uint8]) -> None:
+    @property
+    def end(self) -> int:
+        """Of the last chunk in the file."""
+        return int((self.offsets + self.sizes).max(initial=0))
+
+    def raw_chunks(self, source: Source, places: Iterable[Place]) -> Iterator[tuple[Place, bytes | None]]:
+        """Chunks as they are stored, many at once from an object store; None for those never written."""
+        for batch in self._batches(places, source.concurrent):
+            written = [place for place in batch if self.offsets[place] >= 0]
+            ranges = [(int(self.offsets[place]), int(self.sizes[place])) for place in written]
+            data = dict(zip(written, source.read_ranges(ranges), strict=True))
+            yield from ((place, data.get(place)) for place in batch)
+
+    def _batches(self, places: Iterable[Place], concurrent: bool) -> Iterator[list[Place]]:
+        batch: list[Place] = []
+        held = 0
+        for place in places:
+            size = int(self.sizes[place])
+            if batch and (not concurrent or held + size > _MANY):
+                yield batch
+                batch, held = [], 0
+            batch.append(place)
+            held += size
+        if batch:
+            yield batch
+
+    def unpack_at(self, raw: bytes | None, place: Place, room: NDArray[np.uint8], url: str, frame: int | None) -> None:
+        """As `unpack`; errors name the file, the frame and the byte, and None is filled with the fill value."""
+        if raw is None:
+            room.view(self.stored)[:] = self.fill
+            return
+        where: Any = {"url": url, "frame": frame, "byte": int(self.offsets[place])}
+        size = int(self.sizes[place])
+        if len(raw) < size:
+            problem = f"{size} bytes were here when the file was opened, {len(raw)} are left: the file is truncated"
+            raise MrcFormatError(problem, **where)
+        try:
+            self.unpack(raw, place, room)
+        except MrcFormatError as error:
+            raise MrcFormatError(error.problem, **where) from None
+        except Exception as error:  # RuntimeError, ValueError or zlib.error by the codec
+            raise MrcFormatError(f"a chunk does not unpack ({error}): it is corrupt", **where) from None
+
+    def unpack(self, raw: bytes, place: Place, room: NDArray[np.uint8]) -> None:
         """Fill `room`, of `chunk_bytes`, with a chunk; at the borders of the dataset it reaches past them."""
         data: Any = raw
         skipped = int(self.skipped[place])
@@ -75,7 +123,7 @@ class ChunkTable:
         if applied:
             data = _UNPACK[applied[0].number](data, applied[0], self.stored.itemsize, room)
         if len(data) != room.size:
-            raise MrcFormatError(f"a chunk holds {len(data)} bytes instead of {room.size}: it is corrupt")
+            raise _other_size(len(data), room.size)
         if data is not room:
             room[:] = np.frombuffer(data, np.uint8)
 
@@ -155,17 +203,42 @@ def _unblock(data: Any, one: Filter, itemsize: int, room: Room) -> Any:
     """Blocks of LZ4 or Zstandard, their bits transposed or not."""
     bitshuffled = one.number == BITSHUFFLE
     codec = _BITSHUFFLE_CODECS[one.parameters[4]] if bitshuffled else LZ4
-    found = as_blosc(bytes(data), itemsize, codec=codec, bitshuffled=bitshuffled)
-    if found is None:
-        raise NeedsLibraryError
-    chunk, tail = found
+    unpack = _unzstd_block if codec == ZSTD else _unlz4_block
+    chunk, tail = as_blosc(bytes(data), itemsize, codec=codec, bitshuffled=bitshuffled, unpack=unpack)
     packed = nbytes_of(chunk)
-    if room is None or packed + len(tail) != room.size:
+    if room is None:
         return (bytes(_blosc(chunk, None)) if packed else b"") + tail
+    if packed + len(tail) != room.size:
+        raise _other_size(packed + len(tail), room.size)
     if packed:
         _blosc(chunk, room[:packed])
     room[packed:] = np.frombuffer(tail, np.uint8)
     return room
+
+
+def _unlz4_block(packed: bytes, size: int) -> bytes:
+    return bytes(numcodecs.lz4.decompress(_SUM.pack(size) + packed))
+
+
+def _unzstd_block(packed: bytes, size: int) -> bytes:
+    content = bytes(numcodecs.zstd.decompress(packed))
+    if len(content) != size:
+        raise _other_size(len(content), size)
+    return content
+
+
+def _checked(data: Any, _: Filter, __: int, ___: Room) -> Any:
+    """What stands in front of its checksum."""
+    from mrczdask.kernels.fletcher import fletcher32, same_sums
+
+    content = np.frombuffer(data, np.uint8)[: -_SUM.size]
+    if len(data) < _SUM.size or not same_sums(fletcher32(content), *_SUM.unpack(bytes(data[-_SUM.size :]))):
+        raise MrcFormatError("the checksum of a chunk is not that of its bytes: it is corrupt")
+    return content
+
+
+def _other_size(found: int, wanted: int) -> MrcFormatError:
+    return MrcFormatError(f"a chunk holds {found} bytes instead of {wanted}: it is corrupt")
 
 
 def _blosc(chunk: Any, room: Room) -> Any:
@@ -179,6 +252,7 @@ def _blosc(chunk: Any, room: Room) -> Any:
 _UNPACK: Final[dict[int, Callable[[Any, Filter, int, Room], Any]]] = {
     GZIP: _inflate,
     SHUFFLE: _unshuffle,
+    FLETCHER32: _checked,
     BLOSC: _unblosc,
     LZ4_FILTER: _unblock,
     BITSHUFFLE: _unblock,

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.hdf5_chunks import ChunkTable, NeedsLibraryError, chunk_table
+from mrczdask.io.hdf5_chunks import ChunkTable, Place, chunk_table
 from mrczdask.io.hdf5_file import open_hdf5
 from mrczdask.io.source import Source, open_source
-
-_MANY: Final = 64 << 20
-"""Packed bytes fetched at once from an object store."""
-
-Place = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -77,19 +72,12 @@ class ChunkReader:
         tiles = [range(span.start // c, -(-span.stop // c)) for span, c in zip((rows, cols), self._tile, strict=True)]
         wanted = self._by_chunk(frames)
         places = [(*lead, *tile) for lead in wanted for tile in product(*tiles)]
-        try:
-            with open_source(self.url, self.library.storage_options, size=self._end) as source:
-                self._read(source, places, wanted, out, rows, cols)
-        except NeedsLibraryError:
-            self.library.read_into(out, frames, rows, cols)
+        with open_source(self.url, self.library.storage_options, size=self.table.end) as source:
+            self._read(source, places, wanted, out, rows, cols)
 
     @property
     def _tile(self) -> tuple[int, ...]:
         return self.table.chunk[-2:]
-
-    @property
-    def _end(self) -> int:
-        return int((self.table.offsets + self.table.sizes).max(initial=0))
 
     def _by_chunk(self, frames: Sequence[int]) -> dict[Place, list[tuple[int, Place, int]]]:
         """Of the chunks along the leading dims: places in the output, places in the chunk and frame numbers."""
@@ -113,23 +101,16 @@ class ChunkReader:
     ) -> None:
         straight = self._is_straight(out)
         scratch: NDArray[np.uint8] = np.empty(0 if straight else self.table.chunk_bytes, np.uint8)
-        for batch in self._batches(places, source.concurrent):
-            ranges = [(int(self.table.offsets[place]), int(self.table.sizes[place])) for place in batch]
-            written = [k for k, (offset, _) in enumerate(ranges) if offset >= 0]
-            data = dict(zip(written, source.read_ranges([ranges[k] for k in written]), strict=True))
-            for k, place in enumerate(batch):
-                asked = wanted[place[:-2]]
-                room = out[asked[0][0]].reshape(-1).view(np.uint8) if straight else scratch
-                if k in data:
-                    self._unpack(data[k], place, asked[0][2], *ranges[k], room)
+        for place, raw in self.table.raw_chunks(source, places):
+            asked = wanted[place[:-2]]
+            room = out[asked[0][0]].reshape(-1).view(np.uint8) if straight else scratch
+            self.table.unpack_at(raw, place, room, self.url, asked[0][2])
+            for target, inside, _ in asked[1:] if straight else asked:
+                if straight:
+                    out[target] = out[asked[0][0]]
                 else:
-                    room.view(self.table.stored)[:] = self.table.fill
-                for target, inside, _ in asked[1:] if straight else asked:
-                    if straight:
-                        out[target] = out[asked[0][0]]
-                    else:
-                        pixels = room.view(self.table.stored).reshape(self.table.chunk)[inside]
-                        self._copy(pixels, place, out[target], rows, cols)
+                    pixels = room.view(self.table.stored).reshape(self.table.chunk)[inside]
+                    self._copy(pixels, place, out[target], rows, cols)
 
     def _is_straight(self, out: NDArray[Any]) -> bool:
         """Whether a chunk unpacks to just the bytes of a frame of `out`."""
@@ -138,37 +119,6 @@ class ChunkReader:
             and out.shape[1:] == self.shape[1:]
         )
         return one and out.dtype == self.table.stored and out.flags.c_contiguous
-
-    def _batches(self, places: Sequence[Place], concurrent: bool) -> Iterator[list[Place]]:
-        batch: list[Place] = []
-        held = 0
-        for place in places:
-            size = int(self.table.sizes[place])
-            if batch and (not concurrent or held + size > _MANY):
-                yield batch
-                batch, held = [], 0
-            batch.append(place)
-            held += size
-        if batch:
-            yield batch
-
-    def _unpack(self, raw: bytes, place: Place, frame: int, offset: int, size: int, room: NDArray[np.uint8]) -> None:
-        if len(raw) < size:
-            raise MrcFormatError(
-                f"{size} bytes were here when the file was opened, {len(raw)} are left: the file is truncated",
-                url=self.url,
-                frame=frame,
-                byte=offset,
-            )
-        try:
-            self.table.unpack(raw, place, room)
-        except NeedsLibraryError:
-            raise
-        except MrcFormatError as error:
-            raise MrcFormatError(error.problem, url=self.url, frame=frame, byte=offset) from None
-        except Exception as error:  # RuntimeError, ValueError or zlib.error by the codec
-            problem = f"a chunk does not unpack ({error}): it is corrupt"
-            raise MrcFormatError(problem, url=self.url, frame=frame, byte=offset) from None
 
     def _copy(self, pixels: NDArray[Any], place: Place, out: NDArray[Any], rows: slice, cols: slice) -> None:
         """What of a tile (y, x) is asked for, into a frame of the output."""

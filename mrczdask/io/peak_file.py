@@ -19,7 +19,7 @@ from mrczdask.io.crystfel_stream import read_stream
 from mrczdask.io.hdf5_file import Options
 from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
-from mrczdask.io.sparse import opened, stamp
+from mrczdask.io.sparse_source import opened, stamp
 from mrczdask.io.sparse_table import CENTER
 
 CXI_RESULT: Final = "entry_1/result_1"

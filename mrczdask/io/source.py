@@ -203,7 +203,12 @@ def fails_in_passing(error: Exception) -> bool:
     """Whether the network or the store failed, and may not the next time."""
     if isinstance(error, _FINAL_ERRORS) or getattr(error, "gave_up", False):
         return False
-    return isinstance(error, OSError | EOFError) or type(error).__module__.split(".")[0] in _CLIENTS
+    return isinstance(error, OSError | EOFError) or is_of_client(error)
+
+
+def is_of_client(error: Exception) -> bool:
+    """Whether a client of the network or of a store raised it."""
+    return type(error).__module__.split(".")[0] in _CLIENTS
 
 
 def gave_up(error: Exception, url: str) -> StoreError:

@@ -6,19 +6,26 @@ FabIO fills each sector from its own bins. What that leaves out is stored beside
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.errors import MrcFormatError
 from mrczdask.io.sparse_table import AZIMUTH, SECTOR
+
+if TYPE_CHECKING:
+    from mrczdask.io.sparse_header import Header
 
 BIN_RADIUS: Final = "bin_radius"
 PIXEL_RADIUS: Final = "pixel_radius"
+BIN: Final = "bin"
+"""Unit of places on the axis of all sectors."""
 _DEGREES: Final = {"units": "degree"}
+_PLANE: Final = (schema.Y, schema.X)
+_TURN: Final = 360.0
+"""Degrees no azimuth is beyond."""
 
 
 def axis_and_map(header: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -41,20 +48,33 @@ def beside(header: xr.Dataset) -> dict[str, NDArray[Any]]:
     return {stored: header[name].values for stored, name in names.items()}
 
 
-def sectors_in(group: Any, n_bins: int, path: str, unit: dict[str, str]) -> dict[str, Any]:
+def unit_of(name: str, header: xr.Dataset) -> dict[str, str]:
+    """The attribute `unit` of what is stored as `name`: where there are sectors, radii stand beside the axis."""
+    said = header["radius"].attrs.get("units")
+    if name in ("radius", "mask") and SECTOR in header.coords:
+        return {"unit": BIN}
+    if name in (SECTOR, AZIMUTH):
+        return {"unit": _DEGREES["units"]}
+    return {} if said is None else {"unit": said}
+
+
+def sectors_in(header: Header, n_bins: int, mask: NDArray[Any]) -> dict[str, Any]:
     """The coordinates of the bins that `beside` stored; none where it stored nothing."""
-    if SECTOR not in group:
+    if SECTOR not in header:
         return {}
-    missing = [name for name in (BIN_RADIUS, PIXEL_RADIUS, AZIMUTH) if name not in group]
+    missing = [name for name in (BIN_RADIUS, PIXEL_RADIUS, AZIMUTH) if name not in header]
     if missing:
-        raise MrcFormatError(f"the background has sectors, but {', '.join(missing)} is lost", url=path)
-    found = {name: np.asarray(group[name][()]) for name in (BIN_RADIUS, PIXEL_RADIUS, AZIMUTH, SECTOR)}
-    if found[SECTOR].size * found[BIN_RADIUS].size != n_bins or found[AZIMUTH].shape != found[PIXEL_RADIUS].shape:
-        raise MrcFormatError(f"the background has {n_bins} bins, its sectors do not fit: the file is damaged", url=path)
-    plane = (schema.Y, schema.X)
+        raise header.wrong(f"the background has sectors, but {', '.join(missing)} is lost")
+    radius, sector = header.rising(BIN_RADIUS), header.rising(SECTOR)
+    if sector.size * radius.size != n_bins:
+        raise header.wrong(f"the background has {n_bins} bins, its sectors do not fit")
+    pixel_radius, azimuth = header.plane(PIXEL_RADIUS, mask), header.plane(AZIMUTH, mask)
+    if np.nanmax(np.abs(azimuth), initial=0) > _TURN:
+        raise header.wrong(f"{AZIMUTH} is up to {np.nanmax(np.abs(azimuth)):g} degrees")
+    unit = header.unit(BIN_RADIUS)
     return {
-        "radius": ("radius", found[BIN_RADIUS], unit),
-        PIXEL_RADIUS: (plane, found[PIXEL_RADIUS], unit),
-        SECTOR: (SECTOR, found[SECTOR], _DEGREES),
-        AZIMUTH: (plane, found[AZIMUTH], _DEGREES),
+        "radius": ("radius", radius, unit),
+        PIXEL_RADIUS: (_PLANE, pixel_radius, unit),
+        SECTOR: (SECTOR, sector, _DEGREES),
+        AZIMUTH: (_PLANE, azimuth, _DEGREES),
     }

@@ -25,6 +25,13 @@ def masked_value(dtype: np.dtype[Any], dummy: float) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind == "u" else -1.0
 
 
+TABLES: Final = ("background_avg", "background_std")
+"""Variables (shot, radius) or (shot, sector, radius)."""
+NUMBERS: Final = ("cutoff_clip", "cycle", "noise", "cutoff_pick", "delta_dummy")
+SETTINGS: Final = ("error_model", *NUMBERS, "unit", "polarization", "solid_angle", "radial_range")
+"""Attributes of sparse frames that files keep in their configuration: what they were made with."""
+
+
 def sparse_layout(dtype: np.dtype[Any]) -> Layout:
     """Of stored pixels: flat index and intensity."""
     columns = {"index": np.dtype(np.uint32), "intensity": np.dtype(dtype)}

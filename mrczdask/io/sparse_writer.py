@@ -26,8 +26,8 @@ from mrczdask.io.peak_rows import PaddedPeaks, PeakLists, as_peaks
 from mrczdask.io.ragged import Ragged, split
 from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peaks_in, plan_of
-from mrczdask.io.sparse_sectors import axis_and_map, beside
-from mrczdask.io.sparse_table import CENTER, RESPONSE, sparse_layout
+from mrczdask.io.sparse_sectors import axis_and_map, beside, unit_of
+from mrczdask.io.sparse_table import CENTER, RESPONSE, SETTINGS, sparse_layout
 from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
@@ -134,7 +134,7 @@ def save_sparse(
     missing = [name for name in (*tables, "pixel_radius") if name not in table.header]
     if missing and layout == "pyfai":
         raise MrczdaskError(f"{path}: the table lacks {', '.join(missing)}: write what sparsify returns")
-    dummy = _dummy(table)
+    dummy = _dummy(table, path)
     beside = None if peaks is None else _peaks_beside(peaks, table, layout, path)
     plan = plan_of(table, layout, beside) if resume else {}
     if resume and plan_in(path, storage_options) == plan:
@@ -146,7 +146,7 @@ def save_sparse(
         filters = GZIP if layout == "imaged11" else None
         with grown_store(path, filters=filters, storage_options=storage_options) as store:
             if layout == "imaged11":
-                _image_d11(store, table, blocks)
+                _image_d11(store, table, blocks, path)
                 return
             with ThreadPoolExecutor(1) as other:
                 header = other.submit(_header, store, table, dummy, _facts(geometry, table.attrs))
@@ -188,7 +188,7 @@ def _peak_arrays(store: GrownStore, peaks: Ragged, path: str) -> list[PeakLists 
     return [PeakLists(store, peaks, "nPeaks"), PaddedPeaks(store, NEXUS_PEAKS)]
 
 
-def _dummy(table: Ragged) -> float:
+def _dummy(table: Ragged, path: str) -> float:
     """The value of masked pixels in the dtype of the table."""
     dtype = table.layout.columns["intensity"]
     dummy = float(table.attrs.get("dummy", np.nan))
@@ -198,7 +198,7 @@ def _dummy(table: Ragged) -> float:
     if np.isnan(dummy):
         return float(limits.max) if dtype.kind == "u" else -1.0
     if not limits.min <= dummy <= limits.max or dummy != int(dummy):
-        raise MrczdaskError(f"the dummy {dummy:g} does not fit {dtype}: give the frames another dummy=")
+        raise MrczdaskError(f"{path}: the dummy {dummy:g} does not fit {dtype}: give the frames another dummy=")
     return dummy
 
 
@@ -222,10 +222,10 @@ def _pyfai(store: GrownStore, blocks: Iterable[Columns], peaks: list[PeakLists |
             arrays.append(peaks_in(block))
 
 
-def _image_d11(store: GrownStore, table: Ragged, blocks: Iterable[Columns]) -> None:
+def _image_d11(store: GrownStore, table: Ragged, blocks: Iterable[Columns], path: str) -> None:
     ny, nx = map(int, table.attrs["shape"])
     if max(ny, nx) > np.iinfo(np.uint16).max:
-        raise MrczdaskError(f"frames of {(ny, nx)}: ImageD11 keeps rows and columns in 16 bits")
+        raise MrczdaskError(f"{path}: frames of {(ny, nx)}: ImageD11 keeps rows and columns in 16 bits")
     dtype = table.layout.columns["intensity"]
     store.group(SCAN, {"itype": dtype.name, "nframes": len(table), "shape0": ny, "shape1": nx})
     store.growing(f"{SCAN}/nnz", (0,), (SHOTS,), np.int64)
@@ -250,8 +250,7 @@ def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, 
     store.text(f"{ENTRY}/start_time", now)
     store.group(f"{ENTRY}/sparsify", {"NX_class": "NXprocess"})
     store.group(f"{ENTRY}/sparsify/configuration", {"NX_class": "NXnote"})
-    names = ("error_model", "cutoff_clip", "cycle", "noise", "cutoff_pick", "unit", "polarization", "solid_angle")
-    settings = {name: attrs[name] for name in names if name in attrs} | {"dummy": dummy}
+    settings = {name: attrs[name] for name in SETTINGS if name in attrs} | {"dummy": dummy}
     store.text(f"{ENTRY}/sparsify/configuration/type", "text/json")
     store.text(f"{ENTRY}/sparsify/configuration/data", json.dumps({"geometry": facts, "sparsify": settings}))
     _detector(store, facts)
@@ -263,11 +262,8 @@ def _header(store: GrownStore, table: Ragged, dummy: float, facts: Mapping[str, 
     shots = max(1, SHOTS * header.sizes["radius"] // axis.size)
     for name in TABLES:
         store.growing(f"{FRAMES}/{name}", (0, axis.size), (shots, axis.size), np.float32)
-    unit = {"unit": header["radius"].attrs["units"]} if "units" in header["radius"].attrs else {}
-    store.put(f"{FRAMES}/radius", axis, unit)
-    store.put(f"{FRAMES}/mask", places, unit)
-    for name, values in beside(header).items():
-        store.put(f"{FRAMES}/{name}", values)
+    for name, values in {"radius": axis, "mask": places, **beside(header)}.items():
+        store.put(f"{FRAMES}/{name}", values, unit_of(name, header))
     store.put(f"{FRAMES}/dummy", np.float64(dummy))
     if "normalization" in header.coords:
         store.put(f"{FRAMES}/normalization", header["normalization"].values)

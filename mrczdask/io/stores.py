@@ -61,7 +61,7 @@ class ArchiveStore(Store):
 
     def with_read_only(self, read_only: bool = False) -> ArchiveStore:
         """The same store, to be read only or written."""
-        return ArchiveStore(self.store.with_read_only(read_only), self.name)
+        return type(self)(self.store.with_read_only(read_only), self.name)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -69,7 +69,7 @@ class ArchiveStore(Store):
         """The bytes of a key."""
         wanted = prototype or default_buffer_prototype()
         found = await self._again(lambda: self._get(key, wanted, byte_range), key)
-        if found is None and self.read_only and _CHUNKS in f"/{key}":
+        if found is None and self.read_only and _CHUNKS in f"/{key}/":
             await self._explain(key)
         return found
 
@@ -146,6 +146,19 @@ class ArchiveStore(Store):
                     raise gave_up(error, f"{self.name}/{key}") from None
                 await asyncio.sleep(pause_s(attempt))
         raise AssertionError("unreachable")
+
+
+class _WholeStore(ArchiveStore):
+    """A store of arrays that are written whole: every chunk that is missing was lost."""
+
+    async def _explain(self, key: str) -> None:
+        raise MrcFormatError(f"{key}: this chunk is missing: it is lost", url=self.name)
+
+
+def whole_store(url: str, storage_options: Mapping[str, Any] | None = None) -> ArchiveStore:
+    """A store to read, in which a chunk that is missing is an error."""
+    one = open_store(url, storage_options, read_only=True)
+    return _WholeStore(one.store, one.name)
 
 
 def open_store(place: Place, storage_options: Mapping[str, Any] | None = None, *, read_only: bool) -> ArchiveStore:

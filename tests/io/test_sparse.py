@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,33 @@ def test_a_written_table_comes_back(tmp_path: Path, suffix: str, lazy: bool) -> 
     assert [p.name for p in tmp_path.iterdir()] == [f"run{suffix}"]
     md.write_sparse(again.isel(slice(1, 3)), tmp_path / f"some{suffix}")
     assert len(md.open_sparse(tmp_path / f"some{suffix}")) == 2
+
+
+def test_what_frames_were_made_with_comes_back(tmp_path: Path) -> None:
+    """Corrections and limits too, though the beam does not move; radii of sectors keep their unit, places have none."""
+    made = {
+        "polarization": 0.95,
+        "solid_angle": True,
+        "radial_range": (3.0, 30.0),
+        "dummy": 65535.0,
+        "delta_dummy": 2.0,
+    }
+    found = md.write_sparse(sparse_of(sectors=2, **made), tmp_path / "run.h5")
+    assert {name: found.attrs[name] for name in made} == made | {"radial_range": [3.0, 30.0]}
+    assert {found[name].attrs["units"] for name in ("radius", "pixel_radius")} == {"pixel"}
+    with h5py.File(tmp_path / "run.h5") as file:
+        units = {
+            name: file[f"{FRAMES}/{name}"].attrs["unit"] for name in ("radius", "mask", "bin_radius", "pixel_radius")
+        }
+    assert units == {"radius": "bin", "mask": "bin", "bin_radius": "pixel", "pixel_radius": "pixel"}
+
+
+def test_indices_pack_as_well_in_zarr(tmp_path: Path) -> None:
+    """Behind their bits transposed; not so they took twice the room."""
+    md.write_sparse(sparse_of(), tmp_path / "run.zarr")
+    pieces = (tmp_path / "run.zarr" / FRAMES / "index" / "c").iterdir()
+    pixels = md.open_sparse(tmp_path / "run.zarr").compute().sizes["pixel"]
+    assert sum(p.stat().st_size for p in pieces) < 2 * pixels
 
 
 @pytest.mark.real_data
@@ -106,8 +135,139 @@ def test_tables_of_other_lengths_are_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[spot.byte_offset + 16 : spot.byte_offset + spot.size] = b"\xff" * (spot.size - 16)
     path.write_bytes(content)
-    with pytest.raises(MrcFormatError, match=r"run\.h5: frame 0: the stored pixels do not unpack"):
+    with pytest.raises(MrcFormatError, match=r"run\.h5: frame 0 at byte [\d ]+: (the chunk ends early|the checksum)"):
         md.open_sparse(path).compute(scheduler="sync")
+
+
+def test_rows_are_read_past_the_hdf5_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns in chunks that frames do not end at, a background in tiles: the library is not asked in tasks."""
+    path = tmp_path / "run.h5"
+    whole = md.write_sparse(sparse_of(), path).compute()
+    with h5py.File(path, "r+") as file:
+        group = file[FRAMES]
+        for name, chunk in {"index": (7,), "intensity": (7,), "background_avg": (2, 9)}.items():
+            values = group[name][()]
+            del group[name]
+            group.create_dataset(name, data=values, chunks=chunk, compression="gzip")
+    sparse = pickle.loads(pickle.dumps(md.open_sparse(path, shots=2)))
+    monkeypatch.setattr(h5py, "File", None)
+    found = sparse.compute(scheduler="sync")
+    for name in ("index", "intensity", "background_avg", "background_std"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    assert sparse.isel([3]).compute(scheduler="sync")["index"].size == whole.n_pixels[3]
+
+
+def test_flipped_bytes_never_kill_and_are_said_in_a_line(tmp_path: Path) -> None:
+    """The HDF5 library dies of some of them where it unpacks bitshuffle; a checksum finds the rest."""
+    path = tmp_path / "run.h5"
+    whole = md.write_sparse(sparse_of(sectors=2), path).compute()
+    with h5py.File(path) as file:
+        spots = [file[f"{FRAMES}/{name}"].id.get_chunk_info(0) for name in ("index", "intensity", "mask")]
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for k in range(60):
+        spot, flipped = spots[k % 3], bytearray(content)
+        at = spot.byte_offset + int(rng.integers(spot.size))
+        flipped[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(flipped)
+        with pytest.raises(MrcFormatError, match=r"run\.h5.*byte \d+") as said:
+            md.open_sparse(path).compute(scheduler="sync")
+        assert "\n" not in str(said.value)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(md.open_sparse(path).compute()["index"], whole["index"])
+
+
+SIZE = 60 * 70
+WRONG: dict[str, tuple[str, Any, str]] = {
+    "column of pointers": ("frame_ptr", np.zeros((6, 1), np.uint64), "frame_ptr is uint64 (6, 1), (n) integers"),
+    "text for pointers": ("frame_ptr", np.array("x", "S1"), "frame_ptr is |S1 ()"),
+    "column of indices": ("index", np.zeros((9, 1), np.uint32), "index is uint32 (9, 1)"),
+    "column of counts": ("intensity", np.zeros((9, 1), np.uint16), "intensity is uint16 (9, 1)"),
+    "complex counts": ("intensity", np.zeros(9, np.complex64), "intensity is complex64 (9,), (n) numbers"),
+    "float16": ("intensity", np.zeros(9, np.float16), "intensity is float16"),
+    "a line for a mask": ("mask", np.zeros(SIZE, np.float32), "mask is float32 (4200,), (n, n) numbers"),
+    "a cube for a mask": ("mask", np.zeros((60, 70, 1), np.float32), "mask is float32 (60, 70, 1)"),
+    "a radius without end": ("mask", np.full((60, 70), np.inf, np.float32), "mask has radii without end"),
+    "one radius": ("radius", np.float32(3), "radius is float32 ()"),
+    "falling radii": ("radius", np.arange(40, dtype=np.float32)[::-1], "the numbers of radius do not rise"),
+    "radii of none": ("radius", np.full(40, np.nan, np.float32), "the numbers of radius do not rise"),
+    "three dummies": ("dummy", np.zeros(3), "dummy is float64 (3,), a number"),
+    "a small normalization": ("normalization", np.ones((3, 3)), "normalization is float64 (3, 3), (60, 70) numbers"),
+    "no x of the beam": ("beam_center_y", np.ones(5), "there is beam_center_y, the other coordinate"),
+    "a table of sectors": ("sector", np.zeros((2, 1)), "sector is float64 (2, 1)"),
+    "a table of bins": ("bin_radius", np.zeros((20, 1)), "bin_radius is float64 (20, 1)"),
+    "a small map": ("pixel_azimuth", np.zeros((3, 3)), "pixel_azimuth is float64 (3, 3)"),
+    "a map of nothing": ("pixel_radius", np.full((60, 70), np.nan), "pixel_radius has no numbers at pixels"),
+    "azimuths that cannot be": ("pixel_azimuth", np.full((60, 70), 1e9), "pixel_azimuth is up to 1e+09 degrees"),
+}
+
+
+def test_datasets_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> None:
+    md.write_sparse(sparse_of(sectors=2), tmp_path / "good.h5")
+    path = tmp_path / "run.h5"
+    for name, value, message in WRONG.values():
+        shutil.copy(tmp_path / "good.h5", path)
+        with h5py.File(path, "r+") as file:
+            group = file[FRAMES]
+            if name in group:
+                del group[name]
+            group[name] = value
+        with pytest.raises(MrcFormatError) as said:
+            md.open_sparse(path)
+        assert str(said.value).startswith(f"{path}: {FRAMES}: {message}")
+        assert "\n" not in str(said.value)
+    shutil.copy(tmp_path / "good.h5", path)
+    with h5py.File(path, "r+") as file:
+        file[f"{FRAMES}/beam_center_y"] = file[f"{FRAMES}/beam_center_x"] = np.array([1, 2, np.nan, 4, 5.0])
+    with pytest.raises(MrcFormatError, match="beam_center_y is no number in shot 2"):
+        md.open_sparse(path)
+    for said, wrong in (
+        ('{"sparsify": {"noise": "x"}}', "noise"),
+        ('{"geometry": {"pixel_size_m": 1}}', "pixel_size_m"),
+    ):
+        shutil.copy(tmp_path / "good.h5", path)
+        with h5py.File(path, "r+") as file:
+            note = file["entry_0000/sparsify/configuration"]
+            del note["data"]
+            note["data"] = said
+        with pytest.raises(MrcFormatError, match=f"configuration: {wrong} is"):
+            md.open_sparse(path)
+
+
+def test_a_pixel_that_is_stored_twice_is_refused(tmp_path: Path) -> None:
+    md.write_sparse(sparse_of(), tmp_path / "run.h5")
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        first = int(file[f"{FRAMES}/frame_ptr"][2])
+        index = file[f"{FRAMES}/index"]
+        index[first], index[first + 1] = index[first + 1], index[first]
+    with pytest.raises(MrcFormatError, match=r"run\.h5: frame 2: the indices do not rise"):
+        md.open_sparse(tmp_path / "run.h5", shots=1).compute(scheduler="sync")
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file.attrs["creator"] = "pyFAI 2026.1"  # whose indices are in no order
+        in_order = md.open_sparse(tmp_path / "run.h5").compute(scheduler="sync")["index"][first : first + 2]
+        index = file[f"{FRAMES}/index"]
+        index[first] = index[first + 1]
+    assert in_order[0] < in_order[1]
+    with pytest.raises(MrcFormatError, match=r"run\.h5: frame 2: a pixel is stored twice"):
+        md.open_sparse(tmp_path / "run.h5").compute(scheduler="sync")
+
+
+def test_a_zarr_folder_that_lost_a_piece_is_refused(tmp_path: Path) -> None:
+    """Zarr gives zeros for a chunk that is not there: never so here, were all its numbers zeros."""
+    whole = md.write_sparse(sparse_of(), tmp_path / "run.zarr").compute()
+    for broken in sorted(p for p in (tmp_path / "run.zarr" / FRAMES).rglob("*") if p.is_file()):
+        content = broken.read_bytes()
+        for left in (None, content[: len(content) // 2], b"\x00" * len(content)):
+            broken.unlink(missing_ok=True)
+            if left is not None:
+                broken.write_bytes(left)
+            name = broken.relative_to(tmp_path / "run.zarr" / FRAMES).parts[0]
+            if name == "dummy" and left is None and broken.name == "zarr.json":
+                continue  # frames of pyFAI without masked pixels have none
+            with pytest.raises(MrcFormatError, match=r"run\.zarr.*") as said:
+                md.open_sparse(tmp_path / "run.zarr").compute(scheduler="sync")
+            assert "\n" not in str(said.value)
+        broken.write_bytes(content)
+    np.testing.assert_array_equal(md.open_sparse(tmp_path / "run.zarr").compute()["index"], whole["index"])
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".zarr"])
@@ -178,7 +338,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     table = sparse_of().compute()
     with pytest.raises(MrczdaskError, match="ends in"):
         md.write_sparse(table, tmp_path / "run.dat")
-    with pytest.raises(MrczdaskError, match="does not fit uint16"):
+    with pytest.raises(MrczdaskError, match=r"run\.h5: the dummy -1 does not fit uint16"):
         md.write_sparse(table.assign_attrs(dummy=-1.0), tmp_path / "run.h5")
     with pytest.raises(MrczdaskError, match="lacks pixel_radius"):
         md.write_sparse(table.drop_vars("pixel_radius"), tmp_path / "run.h5")
