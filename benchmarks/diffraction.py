@@ -57,7 +57,7 @@ def _speed(folder: Path, n_frames: int, repeats: int) -> Table:
         ["task", "program", "ms a frame", "times faster", "asked"],
         f"uint32, 800 bins, Poisson errors, polarization {POLARIZATION} and solid angle, picked at {CUTOFF:g} sd. "
         "Geometry and graph are made before, as pyFAI's are. "
-        "Programs include their start, some 3 s of either, most of ours imports; further frames are those of a run "
+        "Programs include their start, 1.4 s of ours and some 3 s of the other; further frames are those of a run "
         f"{MORE} times as long less those of the first. "
         "Medians of interleaved rounds; the ratio is that of mrczdask to the row's program.",
     )
