@@ -7,6 +7,7 @@ from typing import Any
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from mrczdask.diffraction.checks import number
 from mrczdask.diffraction.clipping import Clipping, ErrorModel, binned, prepare
 from mrczdask.io.geometry import Geometry, Unit
 from mrczdask.io.sparse_table import RESPONSE
@@ -269,8 +270,7 @@ def _attrs(
     images: xr.DataArray, clipping: Clipping, settings: dict[str, Any], radial_range: tuple[float, float] | None
 ) -> dict[str, Any]:
     """What `sparsify` needs to know of the frames and of how they were averaged, and the record of it."""
-    if settings["noise"] < 0:
-        raise ValueError(f"noise={settings['noise']}: give 0 or more")
+    number("noise", settings["noise"])
     settings = settings | {"dummy": clipping.dummy, "delta_dummy": clipping.delta, "frame_dtype": images.dtype.str}
     if radial_range is not None:
         settings["radial_range"] = list(radial_range)

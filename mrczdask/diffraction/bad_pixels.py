@@ -103,7 +103,7 @@ def find_bad_pixels(
     >>> bad.defect_kind.values[[8, 41, 50], [9, 10, 10]].tolist(), int(bad.mask.sum())
     ([1, 2, 0], 5)
     """
-    if not 0 < share <= 1 or cutoff < 0 or grow < 0:
+    if not 0 < share <= 1 or not cutoff >= 0 or not grow >= 0:
         raise ValueError(f"share={share}, cutoff={cutoff}, grow={grow}: share in (0, 1], the others 0 or more")
     images = as_shots(frames)
     background = separate_background(images, geometry, **options)

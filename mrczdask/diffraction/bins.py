@@ -10,6 +10,7 @@ from dask.tokenize import tokenize
 from numpy.typing import NDArray
 
 from mrczdask.diffraction.beams import MovingBeam, fitting, normalisation
+from mrczdask.diffraction.checks import flag, number, span, whole_number
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit, check_unit
 from mrczdask.kernels.azimuthal import bin_numbers, bin_slots, good_span, to_bins
@@ -122,13 +123,15 @@ def radial_bins(
     MrczdaskError
         A map has another shape than the detector, every pixel is masked, or the beam of the geometry cannot move.
     ValueError
-        The unit is not known, `bins` or `sectors` is not positive, or the range is empty.
+        The unit is not known, an option is out of its range, or the range is empty.
     """
     check_unit(unit)
-    if bins < 1 or sectors < 1:
-        raise ValueError(f"bins={bins}, sectors={sectors}: give at least one")
-    if radial_range is not None and not radial_range[0] < radial_range[1]:
-        raise ValueError(f"radial_range={radial_range}: the first must be below the second")
+    bins, sectors = whole_number("bins", bins, 1), whole_number("sectors", sectors, 1)
+    if radial_range is not None:
+        span("radial_range", radial_range)
+    if polarization is not None:
+        polarization = number("polarization", polarization, -1.0, 1.0)
+    solid_angle = flag("solid_angle", solid_angle)
     known: dict[str, Any] = {"flat": flat, "polarization": polarization, "solid_angle": solid_angle}
     bad = geometry.mask if mask is None else geometry.mask | fitting("mask", mask, geometry).astype(bool)
     norm = normalisation(geometry, **known)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrczdask import schema
 from mrczdask.diffraction.beams import beam_record, center_rows, lazy_centers, shot_centers
 from mrczdask.diffraction.bins import RadialBins, radial_bins
+from mrczdask.diffraction.checks import number, whole_number
 from mrczdask.diffraction.maps import BINS, NEEDED, RADIUS, bin_rows
 from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
 from mrczdask.errors import MrczdaskError
@@ -74,8 +75,7 @@ def prepare(
     """The frames as shots, and how they are averaged."""
     if error_model not in MODELS:
         raise ValueError(f"error_model={error_model!r}: give one of {', '.join(get_args(ErrorModel))}")
-    if cycle < 0 or cutoff < 0:
-        raise ValueError(f"cycle={cycle}, cutoff_clip={cutoff}: neither may be negative")
+    cycle, cutoff = whole_number("cycle", cycle, 0), number("cutoff_clip", cutoff)
     images = as_shots(frames)
     if images.shape[1:] != geometry.shape:
         raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
@@ -87,8 +87,8 @@ def prepare(
         dummy=value,
         delta=around,
         model=MODELS[error_model],
-        cutoff=float(cutoff),
-        cycles=int(cycle),
+        cutoff=cutoff,
+        cycles=cycle,
     )
 
 

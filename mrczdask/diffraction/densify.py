@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import dask.array as da
 import numpy as np
@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.checks import whole_number
 from mrczdask.diffraction.maps import NEEDED, PixelMaps, pixel_maps
 from mrczdask.diffraction.shots import native, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
-from mrczdask.io.ragged import Block, Ragged, split
-from mrczdask.io.sparse_table import CENTER, masked_value, sparse_layout
+from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.sparse_input import as_sparse
+from mrczdask.io.sparse_table import CENTER, masked_value
 from mrczdask.kernels.places import Places, cells_of, filled, levels
 from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
 from mrczdask.provenance import record
 
 Background = Literal["poisson", "mean", "fabio"]
-SHOTS = 16
+_MOST_SEED: Final = 2**64 - 1
+SHOTS: Final = 16
 """Shots of a block of a table in memory."""
 
 
@@ -77,7 +80,7 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     MrczdaskError
         The table has no background, or does not say noise and cutoff where counts are drawn.
     ValueError
-        The background is not known, or the seed is negative.
+        The background is not known, or the seed is no integer of 0 to 2**64 - 1.
 
     Notes
     -----
@@ -101,9 +104,8 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     """
     if background not in get_args(Background):
         raise ValueError(f"background={background!r}: give one of {', '.join(get_args(Background))}")
-    if seed < 0:
-        raise ValueError(f"seed={seed}: give 0 or more")
-    table = sparse if isinstance(sparse, Ragged) else split(sparse, sparse_layout(sparse["intensity"].dtype), SHOTS)
+    seed = whole_number("seed", seed, 0, _MOST_SEED)
+    table = as_sparse(sparse, SHOTS)
     how = _regrowth(table, background, seed)
     chunks = {0: table.chunks, 1: -1}
     rows = [da.asarray(table.header[name].data).rechunk(chunks) for name in NEEDED[:2]]

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.checks import number
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.schedulers import current_client
 from mrczdask.io.frame_set import MASK
@@ -84,7 +85,7 @@ def dummy_of(images: xr.DataArray, dummy: float | None, delta: float | None) -> 
     if dummy is None:
         dummy = images.attrs.get("dummy")
         delta = images.attrs.get("delta_dummy") if delta is None else delta
-    return (np.nan if dummy is None else float(dummy)), float(delta or 0.0)
+    return (np.nan if dummy is None else float(dummy)), number("delta_dummy", delta or 0.0)
 
 
 def _chunks(images: xr.DataArray) -> tuple[int, int, int]:

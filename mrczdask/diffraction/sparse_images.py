@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import dask.array as da
 import numpy as np
@@ -11,21 +11,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import MovingBeam, center_rows, moving_beam
+from mrczdask.diffraction.checks import span
 from mrczdask.diffraction.shots import on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.frame_set import SCAN_DIMS
 from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.sparse_input import as_sparse
 from mrczdask.provenance import record
 
+SHOTS: Final = 512
+"""Shots of a block of a table in memory."""
 
-def sparse_sum(sparse: Ragged) -> xr.DataArray:
+
+def sparse_sum(sparse: Ragged | xr.Dataset) -> xr.DataArray:
     """Sum the stored pixels of all shots.
 
     Parameters
     ----------
-    sparse : Ragged
-        What `sparsify` or `open_sparse` gave.
+    sparse : Ragged or Dataset
+        What `sparsify` or `open_sparse` gave, or its `.compute()`.
 
     Returns
     -------
@@ -42,6 +47,7 @@ def sparse_sum(sparse: Ragged) -> xr.DataArray:
     >>> int(md.sparse_sum(sparse)[10, 12])
     1800
     """
+    sparse = as_sparse(sparse, SHOTS)
     table = sparse.wide
     ny, nx = _shape(table)
     stored = table.layout.columns["intensity"]
@@ -61,7 +67,7 @@ def sparse_sum(sparse: Ragged) -> xr.DataArray:
 
 
 def virtual_image(
-    sparse: Ragged,
+    sparse: Ragged | xr.Dataset,
     detector: ArrayLike | None = None,
     *,
     radial_range: tuple[float, float] | None = None,
@@ -71,8 +77,8 @@ def virtual_image(
 
     Parameters
     ----------
-    sparse : Ragged
-        What `sparsify` or `open_sparse` gave.
+    sparse : Ragged or Dataset
+        What `sparsify` or `open_sparse` gave, or its `.compute()`.
     detector : array, optional
         (y, x) bool or weights of the pixels as they were recorded, wherever the beam is. The whole frame by default.
     radial_range : (float, float), optional
@@ -103,6 +109,7 @@ def virtual_image(
     >>> md.virtual_image(sparse, radial_range=(20, 40), scan_shape=(2, 2)).values.tolist()
     [[0.0, 0.0], [900.0, 0.0]]
     """
+    sparse = as_sparse(sparse, SHOTS)
     table = sparse.wide
     shape = _shape(table)
     weights = np.ones(shape, np.float32) if detector is None else np.asarray(detector, np.float32)
@@ -112,7 +119,7 @@ def virtual_image(
     if radial_range is not None:
         if "pixel_radius" not in table.header.coords:
             raise MrczdaskError("the sparse frames have no pixel_radius: give detector= instead of radial_range=")
-        within = radial_range
+        within = span("radial_range", radial_range)
         beam = moving_beam(table.header)
         if beam is None:
             weights = np.where(_ring(table.header["pixel_radius"].values, within), weights, np.float32(0))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
+from mrczdask.diffraction.checks import number
 from mrczdask.diffraction.clipping import go_on
 from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, both, pixel_maps
 from mrczdask.diffraction.shots import as_shots, on_workers
@@ -110,8 +111,7 @@ def sparsify(
     >>> sparse.n_pixels.values.tolist(), sparse["index"].values.tolist(), sparse["intensity"].values.tolist()
     ([0, 1], [652], [900])
     """
-    if cutoff_pick < 0:
-        raise ValueError(f"cutoff_pick={cutoff_pick}: give 0 or more")
+    cutoff_pick = number("cutoff_pick", cutoff_pick)
     images = as_shots(frames)
     is_shared = background is not None
     background = background_of(images, geometry, background, options)

@@ -23,11 +23,12 @@ from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
 from mrczdask.io.hdf5_file import Options
 from mrczdask.io.peak_file import NEXUS_PEAKS
 from mrczdask.io.peak_rows import PaddedPeaks, PeakLists, as_peaks
-from mrczdask.io.ragged import Ragged, split
+from mrczdask.io.ragged import Ragged
 from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peaks_in, plan_of
+from mrczdask.io.sparse_input import as_sparse
 from mrczdask.io.sparse_sectors import axis_and_map, beside, unit_of
-from mrczdask.io.sparse_table import CENTER, RESPONSE, SETTINGS, sparse_layout
+from mrczdask.io.sparse_table import CENTER, RESPONSE, SETTINGS
 from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
@@ -129,7 +130,7 @@ def save_sparse(
     if layout not in get_args(Layout):
         raise ValueError(f"layout={layout!r}: give one of {', '.join(get_args(Layout))}")
     path = os.fspath(url)
-    table = sparse if isinstance(sparse, Ragged) else split(sparse, sparse_layout(sparse["intensity"].dtype), SHOTS)
+    table = as_sparse(sparse, SHOTS)
     tables = TABLES if layout == "pyfai" else ()
     missing = [name for name in (*tables, "pixel_radius") if name not in table.header]
     if missing and layout == "pyfai":

@@ -75,7 +75,10 @@ def test_bad_input_is_named() -> None:
     table = md.sparsify(np.ones((1, 60, 70)), md.Geometry.flat((60, 70)), **OPTIONS).compute()
     with pytest.raises(ValueError, match="background='white'"):
         md.densify(table, background="white")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="seed=-1"):
-        md.densify(table, seed=-1)
+    for seed in (-1, 1.5, 2**64):
+        with pytest.raises(ValueError, match=f"seed={seed}"):
+            md.densify(table, seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(MrczdaskError, match="a ndarray is no table of sparse frames"):
+        md.densify(np.ones((1, 60, 70)))  # type: ignore[arg-type]
     with pytest.raises(MrczdaskError, match="lack radius"):
         md.densify(table.drop_vars("radius"))

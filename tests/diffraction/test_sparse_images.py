@@ -52,6 +52,14 @@ def test_what_does_not_fit_is_refused() -> None:
         md.virtual_image(sparse(), np.ones((40, 49)))
     with pytest.raises(ValueError, match="6 shots are no scan of"):
         md.virtual_image(sparse(), scan_shape=(2, 2))
+    for wrong in (np.ones((1, 40, 50)), sparse().compute().drop_vars("frame_ptr")):
+        with pytest.raises(MrczdaskError, match=f"a {type(wrong).__name__} is no table of sparse frames"):
+            md.sparse_sum(wrong)  # type: ignore[arg-type]
+
+
+def test_a_table_in_memory_is_a_table() -> None:
+    np.testing.assert_array_equal(md.sparse_sum(sparse().compute()), md.sparse_sum(sparse()))
+    np.testing.assert_array_equal(md.virtual_image(sparse().compute()), md.virtual_image(sparse()))
 
 
 @pytest.mark.real_data

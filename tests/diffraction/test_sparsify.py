@@ -145,5 +145,6 @@ def test_bad_input_is_named() -> None:
         md.sparsify(frames_of(2), background=background)
     with pytest.raises(MrczdaskError, match="lacks pixel_radius"):
         md.sparsify(frames_of(), background=background.drop_vars("pixel_radius"))
-    with pytest.raises(ValueError, match="cutoff_pick=-1"):
-        md.sparsify(frames_of(), geometry(), cutoff_pick=-1, **OPTIONS)
+    for cutoff in (-1, np.nan):
+        with pytest.raises(ValueError, match=f"cutoff_pick={cutoff}"):
+            md.sparsify(frames_of(), geometry(), cutoff_pick=cutoff, **OPTIONS)

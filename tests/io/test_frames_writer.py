@@ -100,4 +100,8 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         md.write_frames(lazy().rename(shot="frame"), tmp_path / "run.h5")
     with pytest.raises(MrczdaskError, match=r"mask has the shape \(3, 3\)"):
         md.write_frames(lazy(), tmp_path / "run.h5", mask=np.ones((3, 3)))
+    with pytest.raises(MrczdaskError, match="a ndarray is no DataArray"):
+        md.write_frames(FRAMES, tmp_path / "run.h5")  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing: make it first$"):
+        md.write_frames(lazy(), tmp_path / "missing/run.h5")
     assert not os.listdir(tmp_path)
