@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import dask
@@ -10,29 +11,44 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask.diffraction.beams import center_rows
+from mrczdask.diffraction.checks import whole_number
 from mrczdask.diffraction.shells import Shells, shells_of
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.sparse_input import as_sparse
 
 _SUMS: Final = ("n", "original", "original_squares", "densified", "densified_squares")
+SHOTS: Final = 16
+"""Shots of a block of a table in memory."""
+
+
+@dataclass(frozen=True)
+class _Original:
+    """Where the pixels are, and what the recorded ones are less of: `dark`, flat; those within `delta` of `dummy` are
+    none."""
+
+    shells: Shells
+    dark: NDArray[np.float32] | None
+    dummy: float
+    delta: float
 
 
 def compare_background(
-    frames: Any, dense: Any, sparse: Ragged, *, shells: int = 10, progress: Progress = None
+    frames: Any, dense: Any, sparse: Ragged | xr.Dataset, *, shells: int = 10, progress: Progress = None
 ) -> xr.Dataset:
     """Compare the background of densified frames with that of the original, in shells of the radius.
 
     Parameters
     ----------
     frames : DataArray, dask or numpy array
-        (shot, y, x), what was made sparse.
+        (shot, y, x), what was made sparse; its dark is subtracted.
     dense : DataArray, dask or numpy array
         (shot, y, x), what `densify` gave.
-    sparse : Ragged
-        What `sparsify` or `open_sparse` gave: its stored pixels, equal in both, are left out.
+    sparse : Ragged or Dataset
+        What `sparsify` or `open_sparse` gave, or its `.compute()`: its stored pixels, equal in both, are left out.
     shells : int
         Shells of equal width in the unit of the radius, about the beam of each shot.
     progress : bool or callable, optional
@@ -62,8 +78,8 @@ def compare_background(
     >>> bool(abs(report["mean"].sel(source="densified") / report["mean"].sel(source="original") - 1).max() < 0.02)
     True
     """
-    if shells < 1:
-        raise ValueError(f"shells={shells}: give at least one")
+    shells = whole_number("shells", shells, 1)
+    sparse = as_sparse(sparse, SHOTS)
     one, other = as_shots(frames), as_shots(dense)
     shape = (len(sparse), *sparse.header["pixel_radius"].shape)
     if one.shape != other.shape or one.shape != shape:
@@ -100,7 +116,10 @@ def _moments(
     blocks = sparse.block_layer.to_delayed().ravel()
     rows, _ = center_rows(sparse.header, sparse.chunks)
     centers = [None] * len(blocks) if rows is None else rows.to_delayed().ravel()
-    sent = on_workers(shells)
+    attrs = sparse.attrs
+    dark = sparse.header["dark"].values.reshape(-1) if "dark" in sparse.header.coords else None
+    invalid = float(attrs.get("dummy", np.nan)), float(attrs.get("delta_dummy", 0.0))
+    sent = on_workers(_Original(shells, dark, *invalid))
     judge = dask.delayed(_judge, pure=False)
     parts = zip(*images, blocks, centers, strict=True)
     tasks = [(k, judge(*part, sent)) for k, part in enumerate(parts)]
@@ -118,20 +137,23 @@ def _judge(
     densified: NDArray[Any],
     block: Block,
     centers: NDArray[np.float64] | None,
-    shells: Shells,
+    how: _Original,
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
-    n = len(shells)
+    shells, n = how.shells, len(how.shells)
     sums = dict.fromkeys(_SUMS, np.zeros(n))
     most = np.full((2, n), -np.inf)
     pointer = block.pointer.astype(np.int64)
     for k in range(block.counts.size):
         shell = shells.at(None if centers is None else centers[k]).reshape(-1)
-        free = shell >= 0
+        recorded = original[k].reshape(-1).astype(np.float64)
+        free = (shell >= 0) & np.isfinite(recorded) & ~(np.abs(recorded - how.dummy) <= how.delta)
+        if how.dark is not None:
+            recorded -= how.dark
         free[block.columns["index"][pointer[k] : pointer[k + 1]]] = False
         where = shell[free]
         sums["n"] = sums["n"] + np.bincount(where, minlength=n)
-        for place, (name, images) in enumerate((("original", original), ("densified", densified))):
-            pixels = images[k].reshape(-1)[free].astype(np.float64)
+        for place, (name, image) in enumerate((("original", recorded), ("densified", densified[k].reshape(-1)))):
+            pixels = image[free].astype(np.float64)
             sums[name] = sums[name] + np.bincount(where, pixels, n)
             sums[f"{name}_squares"] = sums[f"{name}_squares"] + np.bincount(where, pixels**2, n)
             np.maximum.at(most[place], where, pixels)

@@ -47,6 +47,23 @@ def test_the_report_is_that_of_numpy() -> None:
         np.testing.assert_allclose(report[name][:, 1], [function(frames[inside]), function(frames[inside] + 1)])
 
 
+def test_the_dark_and_invalid_pixels_are_taken_off() -> None:
+    rng = np.random.default_rng(1)
+    dark = rng.uniform(1.0, 5.0, SHAPE)
+    frames = rng.poisson(4 + dark, (3, *SHAPE)).astype(np.float32)
+    frames[0, 100:120, 90], frames[1, 7, 8] = np.nan, -5
+    sparse = md.sparsify(frames, GEOMETRY, dark=dark, dummy=-5, **OPTIONS)
+    table = sparse.compute()
+    valid = np.isfinite(frames) & (frames != -5)
+    valid.reshape(3, -1)[np.repeat(np.arange(3), table.n_pixels), table["index"]] = False
+    for given in (sparse, table):
+        report = md.compare_background(frames, md.densify(given), given, shells=1)
+        assert int(report.n_pixels[0]) == valid.sum()
+        original, dense = report["mean"].values[:, 0]
+        assert original == pytest.approx((frames - dark)[valid].mean(), rel=1e-6)
+        assert dense == pytest.approx(original, rel=0.05)
+
+
 def test_bad_input_is_named() -> None:
     frames = np.ones((2, *SHAPE), np.int32)
     sparse = md.sparsify(frames, GEOMETRY, **OPTIONS)
