@@ -15,6 +15,7 @@ from scipy import ndimage, stats
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows, shot_centers
+from mrczdask.diffraction.checks import number, whole_number
 from mrczdask.diffraction.maps import NEEDED, RADIUS, like_frames
 from mrczdask.diffraction.runs import within_run
 from mrczdask.diffraction.shells import Shells, shells_of
@@ -116,10 +117,20 @@ def loss_budget(
     [0.16, 0.03, 0.01]
     """
     cuts = tuple(float(cutoff) for cutoff in cutoffs)
-    if not cuts or min(cuts) < 0 or list(cuts) != sorted(cuts) or shells < 1 or sample < 1:
+    if (
+        not cuts
+        or not all(cut >= 0 for cut in cuts)
+        or list(cuts) != sorted(cuts)
+        or not shells >= 1
+        or not sample >= 1
+    ):
         raise ValueError("give rising cutoffs of 0 or more, and at least one shell and one shot")
+    signal_cutoff = number("signal_cutoff", signal_cutoff)
+    shells, sample = whole_number("shells", shells, 1), whole_number("sample", sample, 1)
     images = as_shots(frames)
     shots = len(images)
+    if not shots:
+        raise MrczdaskError("there are no frames to take a sample of")
     place = np.unique(np.linspace(0, shots - 1, sample).round().astype(int))
     images = images.isel({schema.SHOT: place})
     given = None if background is None else background.isel({schema.SHOT: place})
@@ -151,6 +162,8 @@ def pick_cutoff(budget: xr.Dataset, ratio: float) -> float:
     ------
     MrczdaskError
         No cutoff of the budget reaches it.
+    ValueError
+        The ratio is negative or no number.
 
     Examples
     --------
@@ -161,6 +174,7 @@ def pick_cutoff(budget: xr.Dataset, ratio: float) -> float:
     >>> 0.5 < md.pick_cutoff(budget, 3.0) < 3
     True
     """
+    number("ratio", ratio)
     reached, cutoffs = np.maximum.accumulate(budget["ratio"].values), budget["cutoff"].values
     if ratio > reached[-1]:
         raise MrczdaskError(f"a ratio of {ratio:g} is not reached: {reached[-1]:.1f} at a cutoff of {cutoffs[-1]:g}")
@@ -220,7 +234,7 @@ def _judge(
             size[c] += packed_bytes(index) + packed_bytes(raw[index].astype(how.picking.dtype))
             inside = peaks[keep[peaks]]
             held[c] += np.bincount(shell[inside], above[inside], len(how.shells))
-    tables = len(frames) * 2 * average[:1].nbytes
+    tables = sum(packed_bytes(np.stack([filled(row) for row in table])) for table in (average, deviation))
     return {
         "shots": len(frames),
         "valid": valid_pixels,
