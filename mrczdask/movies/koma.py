@@ -212,7 +212,7 @@ def _bad(sums: xr.DataArray) -> xr.Variable | None:
     if MASK not in sums.coords:
         return None
     mask = sums.coords[MASK].variable.transpose(..., schema.Y, schema.X)
-    return xr.Variable(mask.dims, one_chunk(mask.data))
+    return xr.Variable(mask.dims, one_chunk(mask.data.astype(bool)))
 
 
 def _of_movies(parts: xr.Dataset, movies: xr.DataArray) -> xr.Dataset:

@@ -134,6 +134,10 @@ def test_the_stream_heeds_masks_as_koma_does(method: str) -> None:
         wanted = md.koma(movies, sums=sums, radius=2, method=method, exclude=["movie_0004"]).values
         blind = md.koma(bare, sums=sums.drop_vars("mask"), radius=2, method=method, exclude=["movie_0004"]).values
         assert np.abs(wanted - blind).max() > 1
+        numbers = sums.assign_coords(mask=sums.mask.astype(np.uint8))
+        np.testing.assert_array_equal(
+            md.koma(bare, sums=numbers, radius=2, method=method, exclude=["movie_0004"]).values, wanted
+        )
         pieces = bare.assign_coords(mask=(dims, da.from_array(mask, chunks=(3, 10, 7)[-mask.ndim :])))
         np.testing.assert_array_equal(streamed(md.KomaStream(2, method), movies), wanted)
         np.testing.assert_array_equal(streamed(md.KomaStream(2, method), pieces), wanted)
