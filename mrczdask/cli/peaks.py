@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
@@ -14,6 +14,8 @@ from mrczdask.cli import OK
 from mrczdask.cli.background import DEFAULT, Background
 from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import print_json
+from mrczdask.cli.peak_options import DEFAULT as PEAKS
+from mrczdask.cli.peak_options import Peaks
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,12 +33,8 @@ def peaks(
     out: Annotated[str, Parameter(name=("--out", "-o"))],
     dataset: str | None = None,
     min_peaks: int = 20,
-    cutoff_peak: float = 5.0,
-    patch_size: int = 5,
-    connected: int = 3,
+    search: Peaks = PEAKS,
     background: Background = DEFAULT,
-    gaps: Literal["fill", "ignore", "void"] = "fill",
-    centroid: Literal["weighted", "plain"] = "weighted",
     block: int = 16,
     live: float | None = None,
     plot: Annotated[bool, Parameter(negative="")] = False,
@@ -59,16 +57,6 @@ def peaks(
         The dataset of the frames, where the file does not tell it.
     min_peaks
         A frame of at least so many peaks is a hit.
-    cutoff_peak
-        A peak stands out by so many deviations of the background.
-    patch_size
-        Side of the square around a peak, in pixels.
-    connected
-        Least pixels of it that stand out.
-    gaps
-        Masked pixels beside a peak: fill them from the peak, ignore them as published, or void the peak.
-    centroid
-        Of a peak: weighted by a Gaussian about itself, or plain as published.
     block
         Most frames that are searched together.
     live
@@ -86,13 +74,7 @@ def peaks(
     part = f"{out}{_PART}"
     if not resume and os.path.isdir(part):
         shutil.rmtree(part)
-    options = background.options(detector.shape)
-    if background.dummy is None:
-        options["dummy"] = _dummy(source, dataset)
-    if background.beam_centers is not None:
-        options["beam_centers"] = _centers(options["beam_centers"], source, dataset, live)
-    options |= {"cutoff_peak": cutoff_peak, "patch_size": patch_size, "connected": connected}
-    options |= {"gaps": gaps, "centroid": centroid}
+    options = _background(background, detector, source, dataset, live) | search.options(background.unit)
     with use_scheduler(scheduler):
         watch = PeakWatch(
             source,
@@ -125,6 +107,18 @@ def _detector(name: str, source: Any, live: float | None) -> Geometry:
     frames = open_frames(source, chunks=None)
     mask = frames.coords["mask"].values if "mask" in frames.coords else None
     return Geometry.from_poni(name, shape=frames.shape[-2:], mask=mask)
+
+
+def _background(
+    background: Background, detector: Geometry, source: Any, dataset: str | None, live: float | None
+) -> dict[str, Any]:
+    """Options of the background, what the frames say among them."""
+    options = background.options(detector.shape)
+    if background.dummy is None:
+        options["dummy"] = _dummy(source, dataset)
+    if background.beam_centers is not None:
+        options["beam_centers"] = _centers(options["beam_centers"], source, dataset, live)
+    return options
 
 
 def _dummy(source: Any, dataset: str | None) -> float | None:

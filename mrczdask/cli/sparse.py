@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
@@ -12,6 +13,8 @@ from mrczdask.cli.background import DEFAULT, Background
 from mrczdask.cli.files import disk_size
 from mrczdask.cli.options import AsJson, Quiet, Scheduler
 from mrczdask.cli.output import megabytes, print_json, print_table
+from mrczdask.cli.peak_options import DEFAULT as PEAKS
+from mrczdask.cli.peak_options import Peaks
 from mrczdask.errors import MrczdaskError
 
 if TYPE_CHECKING:
@@ -19,11 +22,40 @@ if TYPE_CHECKING:
 
     from mrczdask.execution.progress import Progress
     from mrczdask.io.geometry import Geometry
+    from mrczdask.io.ragged import Ragged
 
 Out = Annotated[str | None, Parameter(name=("--out", "-o"))]
 Poni = Annotated[str | None, Parameter(name=("--poni", "-p"))]
 Flag = Annotated[bool, Parameter(negative="")]
 _KNOWN: Final = ("distance_m", "pixel_size_m", "beam_center")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Budget:
+    """What is shown of a sample before a file is written."""
+
+    budget: Flag = False
+    """First show, from a sample, what each cutoff would keep, take and lose."""
+    target_ratio: float | None = None
+    """Pick the cutoff at which frames shrink by this ratio."""
+    sample: int = 16
+    """Frames the budget is made of."""
+    shells: int = 4
+    """Shells of the radius for which the signal kept is shown."""
+    cutoffs: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = ()
+    """Cutoffs of the budget, rising, in deviations: by default 15 from 0.5 to 10."""
+    signal_cutoff: float | None = None
+    """Pixels this far above the background, in deviations, and those beside them are the signal; 5 by default."""
+
+    def options(self) -> dict[str, Any]:
+        """What `loss_budget` takes."""
+        given = {"sample": self.sample, "shells": self.shells, "signal_cutoff": self.signal_cutoff}
+        given["cutoffs"] = self.cutoffs or None
+        return {name: value for name, value in given.items() if value is not None}
+
+
+BUDGET: Final = Budget()
 
 
 def sparsify(
@@ -34,10 +66,9 @@ def sparsify(
     dataset: str | None = None,
     cutoff_pick: float = 3.0,
     background: Background = DEFAULT,
-    budget: Flag = False,
-    target_ratio: float | None = None,
-    sample: int = 16,
-    shells: int = 4,
+    peaks: Flag = False,
+    search: Peaks = PEAKS,
+    looking: Budget = BUDGET,
     layout: Literal["pyfai", "imaged11"] = "pyfai",
     resume: Flag = False,
     scheduler: Scheduler = None,
@@ -60,42 +91,57 @@ def sparsify(
         The dataset with the frames, where an HDF5 file does not tell it.
     cutoff_pick
         A pixel is kept that is further than this above the background, in deviations.
-    budget
-        First show, from a sample, what each cutoff would keep, take and lose.
-    target_ratio
-        Pick the cutoff at which frames shrink by this ratio.
-    sample
-        Frames the budget is made of.
-    shells
-        Shells of the radius for which the signal kept is shown.
+    peaks
+        Find the Bragg peaks too, and write them into the same file; each frame is read once.
     layout
         pyfai, which FabIO reads, or imaged11, without background.
     resume
         Keep finished blocks beside the file, and go on with those of a run that was interrupted.
     """
-    from mrczdask.diffraction.sparsify import sparsify as sparsify_frames
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.frames import open_frames
     from mrczdask.io.sparse_writer import save_sparse
 
-    if out is None and not budget:
+    if out is None and not looking.budget:
         raise ValueError("give --out FILE, or --budget to look only")
+    if search != PEAKS and not peaks:
+        raise ValueError("options of the peaks are given, but no --peaks")
     images = open_frames(list(frames), dataset=dataset)
     geometry = _geometry(poni, geom, images)
     options = background.options(images.shape[-2:])
     about: dict[str, Any] = {}
     with use_scheduler(scheduler):
-        if budget or target_ratio is not None:
-            sampling = options | {"sample": sample, "shells": shells}
-            about, cutoff_pick = _budget(images, geometry, sampling, cutoff_pick, target_ratio, quiet, as_json)
+        if looking.budget or looking.target_ratio is not None:
+            sampling, target = options | looking.options(), looking.target_ratio
+            about, cutoff_pick = _budget(images, geometry, sampling, cutoff_pick, target, quiet, as_json)
         if out is not None:
-            sparse = sparsify_frames(images, geometry, cutoff_pick=cutoff_pick, **options)
+            wanted = search.options(background.unit) if peaks else None
+            sparse, found = _tables(images, geometry, cutoff_pick, options, wanted)
             shown: Progress = None if quiet else True
-            save_sparse(sparse, out, layout, geometry, resume, shown)
-            about |= _written(out, images, cutoff_pick, as_json)
+            save_sparse(sparse, out, layout, geometry, resume, shown, peaks=found)
+            about |= _written(out, images, cutoff_pick, peaks, as_json)
     if as_json:
         print_json(about)
     return OK
+
+
+def _tables(
+    images: xr.DataArray,
+    geometry: Geometry,
+    cutoff: float,
+    options: dict[str, Any],
+    search: dict[str, Any] | None,
+) -> tuple[Ragged, Ragged | None]:
+    """The sparse frames, and the peaks about the same background where they are searched."""
+    from mrczdask.diffraction.background import separate_background
+    from mrczdask.diffraction.peaks import find_peaks
+    from mrczdask.diffraction.sparsify import sparsify as sparsify_frames
+
+    if search is None:
+        return sparsify_frames(images, geometry, cutoff_pick=cutoff, **options), None
+    found = separate_background(images, geometry, **options)
+    sparse = sparsify_frames(images, background=found, cutoff_pick=cutoff)
+    return sparse, find_peaks(images, background=found, **search)
 
 
 def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geometry:
@@ -160,17 +206,20 @@ def _budget(
     return {}, cutoff
 
 
-def _written(out: str, images: xr.DataArray, cutoff: float, as_json: bool) -> dict[str, Any]:
+def _written(out: str, images: xr.DataArray, cutoff: float, has_peaks: bool, as_json: bool) -> dict[str, Any]:
     import math
+
+    from mrczdask.io.peak_file import open_peaks
 
     size = disk_size(out)
     shots = math.prod(images.shape[:-2])
     raw = images.nbytes
+    found = {"peaks": int(open_peaks(out).n_peaks.sum())} if has_peaks else {}
     if not as_json:
-        print(
-            f"{out}: {shots} frames, {megabytes(size)}, 1/{raw / max(size, 1):.1f} of their {megabytes(raw)} unpacked"
-        )
-    return {"file": out, "frames": shots, "cutoff_pick": cutoff, "bytes": size, "unpacked_bytes": raw}
+        known = "".join(f", {n} {name}" for name, n in found.items())
+        ratio = f"1/{raw / max(size, 1):.1f} of their {megabytes(raw)} unpacked"
+        print(f"{out}: {shots} frames{known}, {megabytes(size)}, {ratio}")
+    return {"file": out, "frames": shots, "cutoff_pick": cutoff, "bytes": size, "unpacked_bytes": raw} | found
 
 
 def densify(

@@ -52,6 +52,31 @@ def test_peaks_hits_and_a_picture(run: list[str], tmp_path: Path, capsys: Any) -
     assert "2 hits of 2 peaks or more: 33.3 %" in capsys.readouterr().out
 
 
+def test_options_of_the_peaks_reach_the_library(
+    run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pytest.importorskip("pyFAI")
+    from mrczdask.diffraction import live
+
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(live, "find_peaks", lambda *of, **how: (seen.append(how), md.find_peaks(*of, **how))[1])
+    command = [*run, "--quiet", "--json", "--unit", "q_nm^-1", "--ice", "--exclude", "0.1", "0.2"]
+    command += ["--exclude", "0.7", "0.8", "--cutoff-peak", "6", "--patch-size", "7", "--connected", "2"]
+    command += ["--max-pixels", "9", "--border", "keep", "--gaps", "void", "--centroid", "plain"]
+    assert main([*command, "--counts-per-photon", "2"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    rings = [(0.1, 0.2), (0.7, 0.8), *md.ice_rings(0.2, unit="q_nm^-1")]
+    options = {"exclude": rings, "cutoff_peak": 6.0, "patch_size": 7, "connected": 2, "max_pixels": 9, "gaps": "void"}
+    options |= {"border": "keep", "centroid": "plain", "counts_per_photon": 2.0}
+    assert {name: seen[0][name] for name in options} == options
+    frames, geometry = md.open_frames(tmp_path / "run_master.h5"), md.Geometry.from_poni(tmp_path / "det.poni")
+    found = md.open_peaks(tmp_path / "run.cxi").compute()
+    whole = md.find_peaks(frames, geometry, bins=16, unit="q_nm^-1", **options).compute()
+    np.testing.assert_array_equal(found.y, whole.y)
+    assert said["n_peaks"] == whole.n_peaks.values.tolist()
+    assert said["n_peaks"] == [0, 1, 1, 2, 0, 1]
+
+
 def test_an_interrupted_run_is_gone_on_with(run: list[str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     pytest.importorskip("pyFAI")
     from mrczdask.io.peak_store import PeakStore

@@ -112,6 +112,43 @@ def test_the_budget_is_shown_before_a_file_is_written(run: xr.DataArray, capsys:
     assert "is not reached" in capsys.readouterr().err
 
 
+def test_the_budget_is_that_of_the_cutoffs_and_the_signal_asked_for(
+    run: xr.DataArray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sparsify", "run_master.h5", "--budget", "--sample", "2", "--json", *QUIET]
+    assert main([*command, "--cutoffs", "1", "2.5", "--signal-cutoff", "3"]) == OK
+    found = json.loads(capsys.readouterr().out)["budget"]
+    options = {"bins": 20, "dummy": 2**32 - 1, "mask": run.mask.values, "sample": 2, "shells": 4, "cutoffs": (1, 2.5)}
+    expected = md.loss_budget(run, GEOMETRY, signal_cutoff=3.0, **options)
+    assert found["cutoff"] == [1.0, 2.5]
+    signal = np.array(found["kept_signal"], float)
+    np.testing.assert_allclose(signal, expected.kept_signal, rtol=1e-6)
+    assert not np.allclose(signal, md.loss_budget(run, GEOMETRY, **options).kept_signal, equal_nan=True)
+    assert main([*command, "--cutoffs", "2", "1"]) == FAILED
+    assert "give rising cutoffs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["run_sparse.h5", "run_sparse.zarr"])
+def test_peaks_are_written_beside_the_pixels(run: xr.DataArray, capsys: pytest.CaptureFixture[str], out: str) -> None:
+    command = ["sparsify", "run_master.h5", "-o", out, "--cutoff-pick", "1", "--json", *QUIET]
+    given = ["--cutoff-peak", "6", "--patch-size", "7", "--connected", "2", "--counts-per-photon", "2"]
+    assert main([*command, "--peaks", *given, "--resume"]) == OK
+    about = json.loads(capsys.readouterr().out)
+    background = md.separate_background(run, GEOMETRY, bins=20, dummy=2**32 - 1, mask=run.mask.values)
+    options = {"cutoff_peak": 6.0, "patch_size": 7, "connected": 2, "counts_per_photon": 2.0}
+    expected = md.find_peaks(run, background=background, **options).compute()
+    found = md.open_peaks(out).compute()
+    assert about["peaks"] == expected.sizes["peak"] == 9
+    for name in ("n_peaks", "y", "x", "intensity", "sigma"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    pixels = md.sparsify(run, background=background, cutoff_pick=1.0).compute()
+    np.testing.assert_array_equal(md.open_sparse(out).compute()["index"], pixels["index"])
+    assert main([*command, *given]) == FAILED
+    assert "options of the peaks are given, but no --peaks" in capsys.readouterr().err
+    assert main([*command, "--peaks", "--layout", "imaged11"]) == FAILED
+    assert "has no place for peaks" in capsys.readouterr().err
+
+
 def test_masks_geometries_and_layouts(run: xr.DataArray, capsys: pytest.CaptureFixture[str]) -> None:
     Path("flat.geom").write_text(
         "wavelength = 1 A\nres = 13333.333\nclen = 0.1\np0/min_fs = 0\np0/max_fs = 69\np0/min_ss = 0\np0/max_ss = 59\n"
