@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrczdask.errors import MrcFormatError
+from mrczdask.io.damaged import damaged
 from mrczdask.io.detector_facts import beam_centers, detector_attrs, find_detector, mask_of
 from mrczdask.io.frame_set import FrameSet
 from mrczdask.io.hdf5_file import Options, beside, open_hdf5
@@ -23,6 +24,7 @@ NUMBERED: Final = re.compile(r"data_\d+")
 """Names under which an Eiger master links its data files."""
 _USUAL: Final = ("entry/data", "entry/instrument/detector")
 _SCAN_NDIM: Final = 4
+_CLOSED: Final = "the frames do not open"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
     MrcFormatError
         No HDF5 file, a truncated one, no or several datasets that could be the frames, a data file that is missing.
     """
-    with open_hdf5(url, storage_options) as file:
+    with damaged(url, _CLOSED), open_hdf5(url, storage_options) as file:
         places = _named(file, url, dataset) if dataset else _found(file, url)
         opened = [_open(place, url, storage_options) for place in places]
         reader = joined([reader for reader, _ in opened])
@@ -70,7 +72,7 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
 def frame_datasets(url: str, dataset: str | None = None) -> list[tuple[_Place, tuple[int, ...], np.dtype[Any]]]:
     """Where the frames of an HDF5 file are, of what shape and dtype."""
     found = []
-    with open_hdf5(url) as file:
+    with damaged(url, _CLOSED), open_hdf5(url) as file:
         for place in _named(file, url, dataset) if dataset else _found(file, url):
             with open_hdf5(place.url) as holder:
                 item = holder[place.path]
@@ -146,7 +148,7 @@ def _could_be_frames(item: Any) -> bool:
 def _open(place: _Place, master: str, options: Options) -> tuple[FrameReader, tuple[int, ...]]:
     """A reader of the frames of a dataset, and its shape."""
     try:
-        with open_hdf5(place.url, options) as file:
+        with damaged(place.url, _CLOSED), open_hdf5(place.url, options) as file:
             dataset = file.get(place.path)
             if dataset is None or not hasattr(dataset, "dtype"):
                 raise MrcFormatError(f"there is no dataset {place.path}, which {master} names", url=place.url)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrczdask.errors import MrcFormatError
+from mrczdask.io.damaged import damaged
 from mrczdask.io.hdf5_chunks import ChunkTable, Place, chunk_table
 from mrczdask.io.hdf5_file import open_hdf5
 from mrczdask.io.source import Source, open_source
@@ -33,16 +33,14 @@ class LibraryReader:
         return (int(np.prod(self.full[:-2])), *self.full[-2:])
 
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
-        try:
-            with open_hdf5(self.url, self.storage_options) as file:
-                dataset = file[self.dataset]
-                for place, frame in enumerate(frames):
-                    lead = np.unravel_index(frame, self.full[:-2]) if len(self.full) > 2 else ()
-                    out[place] = dataset[(*map(int, lead), rows, cols)]
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            if isinstance(error, MrcFormatError | FileNotFoundError):
-                raise
-            raise MrcFormatError(f"{self.dataset} does not unpack ({error}): it is corrupt", url=self.url) from None
+        with (
+            damaged(self.url, f"{self.dataset} does not unpack"),
+            open_hdf5(self.url, self.storage_options) as file,
+        ):
+            dataset = file[self.dataset]
+            for place, frame in enumerate(frames):
+                lead = np.unravel_index(frame, self.full[:-2]) if len(self.full) > 2 else ()
+                out[place] = dataset[(*map(int, lead), rows, cols)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,10 @@ class ChunkReader:
         tiles = [range(span.start // c, -(-span.stop // c)) for span, c in zip((rows, cols), self._tile, strict=True)]
         wanted = self._by_chunk(frames)
         places = [(*lead, *tile) for lead in wanted for tile in product(*tiles)]
-        with open_source(self.url, self.library.storage_options, size=self.table.end) as source:
+        with (
+            damaged(self.url, f"{self.library.dataset} does not unpack"),
+            open_source(self.url, self.library.storage_options, size=self.table.end) as source,
+        ):
             self._read(source, places, wanted, out, rows, cols)
 
     @property

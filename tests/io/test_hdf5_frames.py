@@ -253,3 +253,24 @@ def test_real_eiger_files_and_simulated_stills_are_those_of_h5py(data_dir: Path)
         np.testing.assert_array_equal(stills[[3, 7]], file["entry/data/data"][[3, 7]])
         np.testing.assert_array_equal(stills.mask, file["entry/instrument/detector/pixel_mask"][()] != 0)
     assert stills.attrs["distance_m"] == 0.12
+
+
+def test_flipped_bytes_are_said_in_a_line(tmp_path: Path) -> None:
+    """In what the library reads and in the chunks: the frames as they were, or one error that names the file."""
+    path = master(tmp_path)
+    expected = md.open_frames(path).values
+    rng = np.random.default_rng(0)
+    said: list[str] = []
+    for broken in (path, tmp_path / "run_data_000001.h5"):
+        content = broken.read_bytes()
+        for _ in range(25):
+            flipped = bytearray(content)
+            flipped[int(rng.integers(len(content) if broken == path else 4096))] ^= int(rng.integers(1, 256))
+            broken.write_bytes(flipped)
+            try:
+                assert md.open_frames(path).values.shape[1:] == expected.shape[1:]
+            except (MrcFormatError, FileNotFoundError) as error:
+                said.append(str(error))
+        broken.write_bytes(content)
+    assert len(said) > 3
+    assert all("run_" in text and "\n" not in text for text in said)
