@@ -18,7 +18,7 @@ from mrczdask.io.hdf5_file import Options
 from mrczdask.io.hdf5_rows import whole
 from mrczdask.io.sparse_sectors import BIN, sectors_in
 from mrczdask.io.sparse_source import SparseFile
-from mrczdask.io.sparse_table import CENTER, NUMBERS, RESPONSE, SETTINGS, TABLES
+from mrczdask.io.sparse_table import CENTER, EMPTY, NUMBERS, RESPONSE, SETTINGS, TABLES
 
 _ROWS: Final = ("frame_ptr", "index", "intensity")
 _PLANE: Final = (schema.Y, schema.X)
@@ -126,7 +126,9 @@ def pyfai_header(
         attrs |= detector_attrs(detector, file[entry], np.dtype(np.float32))
     attrs |= _settings(file, entry, path)
     attrs["dummy"] = _dummy(header) if "dummy" in header else attrs.get("dummy", np.nan)
-    source = SparseFile(path, place, mask.size, sorted=_OURS in text_of(file.attrs.get("creator")))
+    empty = header.array(EMPTY, (None,), kinds="iu").astype(np.int64).tolist() if EMPTY in header else ()
+    is_sorted = _OURS in text_of(file.attrs.get("creator"))
+    source = SparseFile(path, place, mask.size, sorted=is_sorted, empty=tuple(empty))
     return xr.Dataset(coords=coords, attrs=attrs), source, pointer
 
 

@@ -33,6 +33,8 @@ class SparseFile:
     sorted: bool = False
     """Indices rise in each frame: `write_sparse` writes them so, pyFAI in no order."""
     storage_options: Options = field(default=None, repr=False)
+    empty: tuple[int, ...] = field(default=(), repr=False)
+    """Frames without a background."""
     tables: Mapping[str, Rows] = field(default_factory=dict, repr=False)
     """Of the columns whose bytes are read past the HDF5 library."""
 
@@ -61,9 +63,11 @@ class SparseFile:
         return self._in_order(np.diff(pointer), index, intensity, shot)
 
     def rows(self, name: str, shape: tuple[int, ...], first: int, last: int) -> NDArray[np.float32]:
-        """(shot, radius) or (shot, sector, radius) of the background."""
+        """(shot, radius) or (shot, sector, radius) of the background; NaN where a frame has none."""
         (found,) = self._read((name,), first, last, first)
-        return found.astype(np.float32, copy=False).reshape(last - first, *shape)
+        found = found.astype(np.float32, copy=bool(self.empty)).reshape(last - first, *shape)
+        found[[shot - first for shot in self.empty if first <= shot < last]] = np.nan
+        return found
 
     def _read(self, names: tuple[str, ...], first: int, last: int, shot: int) -> list[NDArray[Any]]:
         """Rows of columns of one file, in the byte order of this machine."""

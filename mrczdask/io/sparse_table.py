@@ -14,6 +14,8 @@ SECTOR: Final = "sector"
 """Dim of the background where it is anisotropic; its coordinate is the azimuth of the centres, in degrees."""
 AZIMUTH: Final = "pixel_azimuth"
 """Coordinate (y, x) of it: degrees from x towards y, from -180 on."""
+EMPTY: Final = "empty_frames"
+"""Dataset beside the pointers: frames without a valid pixel, whose background is stored as zeros."""
 RESPONSE: Final = "response"
 """Coordinate (y, x) of it: the flat field alone, which does not move with the beam."""
 

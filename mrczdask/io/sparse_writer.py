@@ -28,7 +28,7 @@ from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peaks_in, plan_of
 from mrczdask.io.sparse_input import as_sparse
 from mrczdask.io.sparse_sectors import axis_and_map, beside, unit_of
-from mrczdask.io.sparse_table import CENTER, RESPONSE, SETTINGS
+from mrczdask.io.sparse_table import CENTER, EMPTY, RESPONSE, SETTINGS
 from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
@@ -211,7 +211,7 @@ def _facts(geometry: Geometry | None, attrs: Mapping[str, Any]) -> dict[str, Any
 
 
 def _pyfai(store: GrownStore, blocks: Iterable[Columns], peaks: list[PeakLists | PaddedPeaks]) -> None:
-    stored = np.uint64(0)
+    stored, shots, empty = np.uint64(0), 0, [np.empty(0, np.uint64)]
     for block in blocks:
         store.append(f"{FRAMES}/frame_ptr", np.cumsum(block["counts"], dtype=np.uint64) + stored)
         stored += np.uint64(block["index"].size)
@@ -219,8 +219,13 @@ def _pyfai(store: GrownStore, blocks: Iterable[Columns], peaks: list[PeakLists |
             store.append(f"{FRAMES}/{name}", block[name])
         for name in TABLES if len(block["counts"]) else ():
             store.append(f"{FRAMES}/{name}", np.stack([filled(row).reshape(-1) for row in block[name]]))
+        seen = np.isfinite(block[TABLES[0]]).reshape(len(block["counts"]), -1).any(axis=1)
+        empty.append((shots + np.flatnonzero(~seen)).astype(np.uint64))
+        shots += seen.size
         for arrays in peaks:
             arrays.append(peaks_in(block))
+    if sum(part.size for part in empty):
+        store.put(f"{FRAMES}/{EMPTY}", np.concatenate(empty))
 
 
 def _image_d11(store: GrownStore, table: Ragged, blocks: Iterable[Columns], path: str) -> None:

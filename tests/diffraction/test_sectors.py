@@ -233,7 +233,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sectors", [1, 5])
-def test_empty_sectors_and_masked_frames_are_survived(sectors: int) -> None:
+def test_empty_sectors_and_masked_frames_are_survived(sectors: int, tmp_path: Path) -> None:
     """The beam beyond a corner: most sectors are empty."""
     geometry = md.Geometry.flat((40, 50), beam_center=(-3.0, -4.0))
     frames = np.random.default_rng(3).poisson(5.0, (2, 40, 50)).astype(np.uint16)
@@ -243,3 +243,7 @@ def test_empty_sectors_and_masked_frames_are_survived(sectors: int) -> None:
     dense = md.densify(sparse, background="mean")
     assert abs(float(dense[0].mean()) - 5) < 1
     assert (dense[1] == 65535).all()
+    for name in ("run.h5", "run.zarr"):
+        again = md.write_sparse(sparse, tmp_path / name)
+        np.testing.assert_array_equal(md.densify(again, background="mean"), dense)
+        np.testing.assert_array_equal(md.densify(again.isel([1])), dense[1:])
