@@ -22,6 +22,7 @@ def load_libraries(*, kernels: bool = True) -> None:
         with suppress(ImportError), _absent(*UNUSED), _undocumented():  # another Dask, imported in full when used
             import dask.array  # noqa: F401
         import xarray  # noqa: F401
+
         if kernels:
             _load_kernels_alone()
     finally:

@@ -28,7 +28,7 @@ from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peaks_in, plan_of
 from mrczdask.io.sparse_input import as_sparse
 from mrczdask.io.sparse_sectors import axis_and_map, beside, unit_of
-from mrczdask.io.sparse_table import CENTER, EMPTY, RESPONSE, SETTINGS
+from mrczdask.io.sparse_table import CENTER, EMPTY, RESPONSE, SETTINGS, masked_value
 from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
@@ -192,12 +192,10 @@ def _peak_arrays(store: GrownStore, peaks: Ragged, path: str) -> list[PeakLists 
 def _dummy(table: Ragged, path: str) -> float:
     """The value of masked pixels in the dtype of the table."""
     dtype = table.layout.columns["intensity"]
-    dummy = float(table.attrs.get("dummy", np.nan))
+    dummy = masked_value(dtype, float(table.attrs.get("dummy", np.nan)))
     if dtype.kind == "f":
         return dummy
     limits = np.iinfo(dtype)
-    if np.isnan(dummy):
-        return float(limits.max) if dtype.kind == "u" else -1.0
     if not limits.min <= dummy <= limits.max or dummy != int(dummy):
         raise MrczdaskError(f"{path}: the dummy {dummy:g} does not fit {dtype}: give the frames another dummy=")
     return dummy
