@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,7 +94,7 @@ def open_source(
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, IsADirectoryError
     StoreError
         An object store did not answer after bounded retries.
     """
@@ -104,6 +106,8 @@ def open_source(
     else:
         fd = os.open(local_path(url), os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "this is a folder, give a file in it", url)
             yield _LocalSource(fd)
         finally:
             os.close(fd)

@@ -165,3 +165,8 @@ def test_errors_travel_between_processes() -> None:
     assert type(again) is MrcFormatError
     assert str(again) == str(error) == "a.mrc: frame 3 at byte 12 345: bad"
     assert str(MrcFormatError("bad").at("b.mrc")) == "b.mrc: bad"
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=f"folder, give a file in it: '{tmp_path}'"), open_source(str(tmp_path)):
+        pass
