@@ -28,14 +28,13 @@ from mrczdask.io.sparse import ENTRY, FRAMES, open_sparse, plan_in
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peaks_in, plan_of
 from mrczdask.io.sparse_input import as_sparse
 from mrczdask.io.sparse_sectors import axis_and_map, beside, unit_of
-from mrczdask.io.sparse_table import CENTER, EMPTY, RESPONSE, SETTINGS, masked_value
+from mrczdask.io.sparse_table import CENTER, EMPTY, RESPONSE, SETTINGS, TABLES, masked_value
 from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
 """Stored pixels of a chunk: 1 to 4 MB."""
 SHOTS: Final = 512
 """Shots of a chunk of backgrounds and pointers, and of a block of a table in memory."""
-TABLES: Final = ("background_avg", "background_std")
 SCAN: Final = "1.1"
 """The group ImageD11 looks for first: scan 1.1 of a session."""
 _DETECTOR: Final = f"{ENTRY}/beamline/Detector"

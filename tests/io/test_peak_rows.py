@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import mrczdask as md
 from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.io.ragged import Ragged
-from mrczdask.io.sparse_writer import TABLES
+from mrczdask.io.sparse_table import TABLES
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("hdf5plugin")
@@ -119,7 +119,12 @@ def test_peaks_are_gone_on_with(tmp_path: Path, suffix: str) -> None:
         md.write_sparse(sparse, path, peaks=peaks, resume=True, progress=stop)
     kept = len(list(tmp_path.glob("run*.blocks/*.npz")))
     assert kept in (1, 2)
-    for other, said in ((pair_of(cutoff_peak=7)[1], "cutoff_peak was 6"), (None, "patch_size was 5 and is None")):
+    for other, said in (
+        (pair_of(cutoff_peak=7)[1], "cutoff_peak was 6"),
+        (pair_of(counts_per_photon=2)[1], "peaks was"),
+        (pair_of(mask=np.ones((60, 70), bool))[1], "peaks was"),
+        (None, "patch_size was 5 and is None"),
+    ):
         with pytest.raises(ResumeError, match=f"begun with other parameters.*{said}"):
             md.write_sparse(sparse, path, peaks=other, resume=True)
     found.clear()

@@ -52,7 +52,7 @@ def test_a_written_table_comes_back(tmp_path: Path, suffix: str, lazy: bool) -> 
 
 def test_what_frames_were_made_with_comes_back(tmp_path: Path) -> None:
     """Corrections and limits too, though the beam does not move; radii of sectors keep their unit, places have none."""
-    made = {
+    made: dict[str, Any] = {
         "polarization": 0.95,
         "solid_angle": True,
         "radial_range": (3.0, 30.0),
@@ -220,7 +220,7 @@ def test_datasets_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> None
         file[f"{FRAMES}/beam_center_y"] = file[f"{FRAMES}/beam_center_x"] = np.array([1, 2, np.nan, 4, 5.0])
     with pytest.raises(MrcFormatError, match="beam_center_y is no number in shot 2"):
         md.open_sparse(path)
-    for said, wrong in (
+    for text, wrong in (
         ('{"sparsify": {"noise": "x"}}', "noise"),
         ('{"geometry": {"pixel_size_m": 1}}', "pixel_size_m"),
     ):
@@ -228,7 +228,7 @@ def test_datasets_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> None
         with h5py.File(path, "r+") as file:
             note = file["entry_0000/sparsify/configuration"]
             del note["data"]
-            note["data"] = said
+            note["data"] = text
         with pytest.raises(MrcFormatError, match=f"configuration: {wrong} is"):
             md.open_sparse(path)
 
