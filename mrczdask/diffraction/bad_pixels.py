@@ -14,7 +14,7 @@ from scipy import ndimage, stats
 from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import bin_rows, both
+from mrczdask.diffraction.maps import bin_rows, split_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import Picking, picking_of
 from mrczdask.execution.blocks import whole_blocks
@@ -141,7 +141,7 @@ def _watch_chunk(
     how: _Watch,
 ) -> NDArray[np.float32]:
     """(1, 4, y, x): sums over the shots of a chunk of z, of standing out, of b / background, and of being valid."""
-    average, deviation = both(average, deviation)
+    average, deviation = split_rows(average, deviation)
     ny, nx = frames.shape[1:]
     total = np.zeros((1, 4, ny * nx), np.float32)
     for k, image in enumerate(frames):

@@ -138,12 +138,13 @@ def go_on(
 def _clip_then(
     background: xr.Dataset, function: Callable[..., Any], constants: dict[str, Any]
 ) -> tuple[xr.Dataset, da.Array]:
+    """The background, and blocks of what the function gives, both of one task a chunk."""
     known = structures_of([background[name].data for name in NEEDED[:2]])
     if known is None:
         raise TypeError("the background is not as separate_background gave it")
     frames: _Frames = getattr(known[0], _MADE_OF)
     indices = ["syx", "s"][: len(frames.arrays)]
-    both = da.blockwise(
+    made = da.blockwise(
         _clip_and_go_on,
         "syx",  # all dims of the frames: Dask fuses their reading only into what contracts none
         *(part for pair in zip(frames.arrays, indices, strict=True) for part in pair),
@@ -153,12 +154,12 @@ def _clip_then(
         dtype=object,
         meta=np.empty((0, 0, 0), object),
     )
-    blocks = da.blockwise(_part, "s", both, "syx", number=1, dtype=object, meta=np.empty(0, object))
+    blocks = da.blockwise(_part, "s", made, "syx", number=1, dtype=object, meta=np.empty(0, object))
     shape = frames.clipping.radial.shape
-    table = shot_map(_part, both, shape=shape, dtype=BINS, number=0)
+    table = shot_map(_part, made, shape=shape, dtype=BINS, number=0)
     fields = _with_dims(table)
-    made = {"background_avg": fields["average"], "background_std": fields["deviation"], "n_used": fields["count"]}
-    return background.assign(made), blocks
+    found = {"background_avg": fields["average"], "background_std": fields["deviation"], "n_used": fields["count"]}
+    return background.assign(found), blocks
 
 
 def _with_dims(table: da.Array) -> dict[str, tuple[tuple[str, ...], da.Array]]:
@@ -180,8 +181,8 @@ def _clip_and_go_on(
 
 
 @whole_blocks
-def _part(both: tuple[Any, Any], number: int) -> Any:
-    return both[number]
+def _part(made: tuple[Any, Any], number: int) -> Any:
+    return made[number]
 
 
 @whole_blocks

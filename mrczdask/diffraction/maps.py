@@ -92,6 +92,6 @@ def like_frames(table: Any, images: xr.DataArray) -> da.Array:
     return values.rechunk({0: images.data.chunks[0], **dict.fromkeys(range(1, values.ndim), -1)})
 
 
-def both(average: NDArray[Any], deviation: NDArray[np.float32] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+def split_rows(average: NDArray[Any], deviation: NDArray[np.float32] | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """A chunk of averages and one of deviations, of what `bin_rows` gives."""
     return (average, deviation) if deviation is not None else (average["average"], average["deviation"])

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.clipping import go_on
-from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, both, pixel_maps
+from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, pixel_maps, split_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import background_of
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
+from mrczdask.execution.resume import digest
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
@@ -204,6 +205,8 @@ def find_peaks(
         "gaps": gaps,
         "border": border,
         "centroid": centroid,
+        "counts_per_photon": float(counts_per_photon),
+        "mask": None if mask is None else digest(np.asarray(mask, bool)),
         "exclude": [list(ring) for ring in exclude] or None,
         "radial_range": None if radial_range is None else list(radial_range),
     }
@@ -304,7 +307,7 @@ def _search_chunk(
     centers: NDArray[np.float64] | None,
     search: _Search,
 ) -> Block:
-    average, deviation = both(average, deviation)
+    average, deviation = split_rows(average, deviation)
     counts = np.zeros(len(frames), np.int64)
     bright = np.empty(search.detector.searched.size + 1, np.uint32)
     above = np.empty(bright.size, np.float32)

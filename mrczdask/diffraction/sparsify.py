@@ -13,7 +13,7 @@ from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.checks import number
 from mrczdask.diffraction.clipping import go_on
-from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, both, pixel_maps
+from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, pixel_maps, split_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
@@ -180,7 +180,7 @@ def _pick_chunk(
     centers: NDArray[np.float64] | None,
     picking: Picking,
 ) -> Block:
-    average, deviation = both(average, deviation)
+    average, deviation = split_rows(average, deviation)
     counts = np.zeros(len(frames), np.int64)
     buffer = np.empty(picking.places.radial.size + 1, np.uint32)
     index, intensity = [np.empty(0, np.uint32)], [np.empty(0, picking.dtype)]

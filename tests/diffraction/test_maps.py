@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import mrczdask as md
-from mrczdask.diffraction.maps import bin_rows, both, pixel_maps
+from mrczdask.diffraction.maps import bin_rows, pixel_maps, split_rows
 
 SHAPE = (60, 70)
 
@@ -45,6 +45,6 @@ def test_a_task_takes_both_fields_at_once(sectors: int) -> None:
     edited = md.sparsify(frames, background=background).compute()
     xr.testing.assert_identical(edited, md.sparsify(frames, background=background.compute()).compute())
     known = background.compute()
-    average, deviation = both(known.background_avg.values, known.background_std.values)
+    average, deviation = split_rows(known.background_avg.values, known.background_std.values)
     np.testing.assert_array_equal(average, known.background_avg)
     np.testing.assert_array_equal(deviation, known.background_std)
