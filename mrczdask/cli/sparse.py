@@ -50,9 +50,9 @@ class Budget:
 
     def options(self) -> dict[str, Any]:
         """What `loss_budget` takes."""
-        given = {"sample": self.sample, "shells": self.shells, "signal_cutoff": self.signal_cutoff}
-        given["cutoffs"] = self.cutoffs or None
-        return {name: value for name, value in given.items() if value is not None}
+        signal = {} if self.signal_cutoff is None else {"signal_cutoff": self.signal_cutoff}
+        cutoffs = {"cutoffs": self.cutoffs} if self.cutoffs else {}
+        return {"sample": self.sample, "shells": self.shells, **signal, **cutoffs}
 
 
 BUDGET: Final = Budget()
