@@ -60,9 +60,10 @@ def unit_of(name: str, header: xr.Dataset) -> dict[str, str]:
 
 def sectors_in(header: Header, n_bins: int, mask: NDArray[Any]) -> dict[str, Any]:
     """The coordinates of the bins that `beside` stored; none where it stored nothing."""
-    if SECTOR not in header:
+    names = (BIN_RADIUS, PIXEL_RADIUS, SECTOR, AZIMUTH)
+    missing = [name for name in names if name not in header]
+    if len(missing) == len(names) and header.unit("mask").get("units") != BIN:
         return {}
-    missing = [name for name in (BIN_RADIUS, PIXEL_RADIUS, AZIMUTH) if name not in header]
     if missing:
         raise header.wrong(f"the background has sectors, but {', '.join(missing)} is lost")
     radius, sector = header.rising(BIN_RADIUS), header.rising(SECTOR)

@@ -220,6 +220,12 @@ def test_datasets_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> None
         file[f"{FRAMES}/beam_center_y"] = file[f"{FRAMES}/beam_center_x"] = np.array([1, 2, np.nan, 4, 5.0])
     with pytest.raises(MrcFormatError, match="beam_center_y is no number in shot 2"):
         md.open_sparse(path)
+    shutil.copy(tmp_path / "good.h5", path)
+    for name in ("sector", "bin_radius", "pixel_radius", "pixel_azimuth"):
+        with h5py.File(path, "r+") as file:
+            del file[f"{FRAMES}/{name}"]
+        with pytest.raises(MrcFormatError, match=f"the background has sectors, but .*{name}.* is lost"):
+            md.open_sparse(path)
     for text, wrong in (
         ('{"sparsify": {"noise": "x"}}', "noise"),
         ('{"geometry": {"pixel_size_m": 1}}', "pixel_size_m"),
