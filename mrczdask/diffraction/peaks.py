@@ -18,7 +18,6 @@ from mrczdask.diffraction.sparsify import background_of
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.execution.resume import digest
-from mrczdask.execution.resume import digest
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
