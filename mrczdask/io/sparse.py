@@ -56,7 +56,8 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storag
     MissingExtraError
         HDF5 files need h5py and hdf5plugin.
     MrcFormatError
-        The file holds no sparse frames, or its pointers or indices lead nowhere.
+        The file holds no sparse frames, an array of it has another shape or dtype than it must or numbers that cannot
+        be, its pointers or indices lead nowhere, or a piece of it is damaged or lost.
 
     Examples
     --------

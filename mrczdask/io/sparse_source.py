@@ -123,7 +123,13 @@ def opened(path: str, storage_options: Options = None, *, whole: bool = False) -
         from mrczdask.io.stores import open_store, whole_store
 
         store = whole_store(path, storage_options) if whole else open_store(path, storage_options, read_only=True)
-        yield zarr.open_group(store, mode="r")
+        try:
+            group = zarr.open_group(store, mode="r")
+        except FileNotFoundError:
+            if is_remote(path):
+                raise FileNotFoundError(path) from None
+            raise MrcFormatError("this folder is no Zarr group: the metadata of its root are lost", url=path) from None
+        yield group
         return
     with open_hdf5(path, storage_options) as file:
         yield file

@@ -274,6 +274,9 @@ def test_a_zarr_folder_that_lost_a_piece_is_refused(tmp_path: Path) -> None:
             assert "\n" not in str(said.value)
         broken.write_bytes(content)
     np.testing.assert_array_equal(md.open_sparse(tmp_path / "run.zarr").compute()["index"], whole["index"])
+    (tmp_path / "run.zarr/zarr.json").unlink()
+    with pytest.raises(MrcFormatError, match=r"run\.zarr: this folder is no Zarr group"):
+        md.open_sparse(tmp_path / "run.zarr")
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".zarr"])
@@ -326,6 +329,11 @@ def test_hdf5_is_not_written_to_an_object_store(bucket: Bucket) -> None:
         with pytest.raises(MrczdaskError, match=f"{name}: HDF5 files are written to disks only: give a name that ends"):
             md.write_sparse(sparse_of(), f"{bucket.url}/{name}", storage_options=bucket.options)
     assert bucket.keys() == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing: make it first$"):
+        md.write_sparse(sparse_of(), tmp_path / "missing/run.h5")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
