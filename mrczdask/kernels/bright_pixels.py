@@ -19,6 +19,7 @@ SEGMENT: Final = 64
 """Most pixels of a segment."""
 _GAP: Final = 4
 """Pixels side by side that are not searched and end a segment: those of a gap may be bright, and would be looked at."""
+_LARGEST: Final = np.finfo(np.float32).max
 _SLACK: Final = 1e-5
 """Relative: a threshold lowered by so much lies below what float32 makes of it."""
 
@@ -229,8 +230,10 @@ def or_zero(image: NDArray[np.float32], pixel: int) -> np.float32:
 
 @njit(nogil=True, cache=True)
 def signal_of(raw: Any, dark: np.float32, dummy: float, delta: float) -> np.float32:
-    """A pixel without its dark; NaN where masked."""
-    return np.float32(np.nan) if abs(np.float64(raw) - dummy) <= delta else np.float32(raw) - dark
+    """A pixel without its dark; NaN where masked or not finite."""
+    value = np.float32(raw)
+    masked = (abs(np.float64(raw) - dummy) <= delta) | (not abs(value) <= _LARGEST)
+    return np.float32(np.nan) if masked else value - dark
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -46,7 +46,7 @@ def test_frames_without_a_valid_pixel_hold_nothing(model: Any) -> None:
     sparse = md.sparsify(frames, GEOMETRY, error_model=model, cutoff_pick=8, **OPTIONS).compute()
     assert np.isnan(sparse.background_avg[0]).all()
     assert sparse.n_pixels.values.tolist() == [0, 1]
-    assert not md.densify(sparse, seed=1)[0].values.any()
+    assert np.isnan(md.densify(sparse, seed=1)[0].values).all()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -78,6 +78,21 @@ def test_pixels_that_are_not_finite_are_no_pixels(model: Any, sectors: int) -> N
     if sectors == 1:  # of more, some have no pixel
         assert np.isfinite(found.background_avg).all()
     assert np.isfinite(found.intensity).all()
+
+
+@pytest.mark.parametrize("gaps", ["fill", "ignore", "void"])
+def test_pixels_that_are_not_finite_are_no_peaks(gaps: Any) -> None:
+    marked = frames_of().astype(np.float32)
+    marked[:, 20, 59] = marked[:, 21, 60] = 1000
+    broken = marked.copy()
+    for place, value in zip(((21, 61), (40, 70), (70, 5)), (np.inf, np.inf, -np.inf), strict=True):
+        marked[0][place], broken[0][place] = -99, value
+    options = OPTIONS | {"gaps": gaps, "cutoff_peak": 10, "connected": 2}
+    expected = md.find_peaks(marked, GEOMETRY, dummy=-99, **options).compute()
+    found = md.find_peaks(broken, GEOMETRY, **options).compute()
+    assert found.n_peaks.values.tolist() == [gaps != "void", 1]
+    for name in ("index", "y", "x", "intensity", "sigma", "n_pixels"):
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_pixels_that_are_not_finite_are_no_evidence() -> None:
