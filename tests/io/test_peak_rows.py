@@ -16,6 +16,7 @@ import mrczdask as md
 from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.io.ragged import Ragged
 from mrczdask.io.sparse_table import TABLES
+from tests.io.conftest import Bucket
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("hdf5plugin")
@@ -25,8 +26,8 @@ class _KilledError(Exception):
     pass
 
 
-def pair_of(found: list[int] | None = None, **options: Any) -> tuple[Ragged, Ragged]:
-    """Sparse frames and their peaks about one background; `found` is told each chunk of frames that is read."""
+def frames_of(found: list[int] | None = None) -> da.Array:
+    """Frames with spots; `found` is told each chunk of them that is read."""
     frames = np.random.default_rng(3).poisson(5, (5, 60, 70)).astype(np.uint16)
     for k in range(5):
         for spot in range(k % 4):
@@ -38,8 +39,12 @@ def pair_of(found: list[int] | None = None, **options: Any) -> tuple[Ragged, Rag
             found.append(first)
         return frames[first:last]
 
-    lazy = da.map_blocks(read, chunks=((2, 2, 1), 60, 70), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
-    geometry = md.Geometry.flat((60, 70), distance_m=100.0)
+    return da.map_blocks(read, chunks=((2, 2, 1), 60, 70), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
+
+
+def pair_of(found: list[int] | None = None, **options: Any) -> tuple[Ragged, Ragged]:
+    """Sparse frames and their peaks about one background."""
+    lazy, geometry = frames_of(found), md.Geometry.flat((60, 70), distance_m=100.0)
     background = md.separate_background(lazy, geometry, bins=20, unit="pixel")
     peaks = md.find_peaks(lazy, background=background, **{"cutoff_peak": 6, **options})
     return md.sparsify(lazy, background=background, cutoff_pick=1.0), peaks
@@ -151,3 +156,21 @@ def test_peaks_of_other_shots_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no place for peaks"):
         md.write_sparse(sparse, tmp_path / "run.h5", peaks=peaks, layout="imaged11")
     assert [p.name for p in tmp_path.iterdir()] == ["peaks.zarr"]
+
+
+def test_peaks_go_to_an_object_store(bucket: Bucket) -> None:
+    sparse, peaks = pair_of()
+    url = f"{bucket.url}/run.zarr"
+    md.write_sparse(sparse, url, peaks=peaks, storage_options=bucket.options)
+    read = md.open_peaks(url, storage_options=bucket.options).compute(scheduler="threads")
+    xr.testing.assert_equal(read, peaks.compute()[list(read.variables)])
+
+
+def test_backgrounds_of_their_own_read_each_frame_once_too(tmp_path: Path) -> None:
+    found: list[int] = []
+    lazy, geometry = frames_of(found), md.Geometry.flat((60, 70), distance_m=100.0)
+    options: dict[str, Any] = {"bins": 20, "unit": "pixel"}
+    sparse, peaks = md.sparsify(lazy, geometry, **options), md.find_peaks(lazy, geometry, cutoff_peak=6, **options)
+    md.write_sparse(sparse, tmp_path / "run.zarr", peaks=peaks)
+    assert sorted(found) == [0, 2, 4]
+    assert md.open_peaks(tmp_path / "run.zarr").n_peaks.values.tolist() == [0, 1, 2, 3, 0]
