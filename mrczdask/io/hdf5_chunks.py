@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
+from mrczdask.formats.fletcher import fletcher32, same_sums
 from mrczdask.formats.hdf5_chunk import LZ4, ZSTD, as_blosc, nbytes_of
 from mrczdask.io.source import Source
 
@@ -229,8 +230,6 @@ def _unzstd_block(packed: bytes, size: int) -> bytes:
 
 def _checked(data: Any, _: Filter, __: int, ___: Room) -> Any:
     """What stands in front of its checksum."""
-    from mrczdask.kernels.fletcher import fletcher32, same_sums
-
     content = np.frombuffer(data, np.uint8)[: -_SUM.size]
     if len(data) < _SUM.size or not same_sums(fletcher32(content), *_SUM.unpack(bytes(data[-_SUM.size :]))):
         raise MrcFormatError("the checksum of a chunk is not that of its bytes: it is corrupt")

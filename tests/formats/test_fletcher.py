@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrczdask.kernels.fletcher import fletcher32, same_sums
+from mrczdask.formats.fletcher import fletcher32, same_sums
 
 h5py = pytest.importorskip("h5py")
 
