@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.checks import number, span, whole_number
 from mrczdask.diffraction.clipping import go_on
 from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, pixel_maps, split_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
@@ -186,13 +187,13 @@ def find_peaks(
         noise=float(background.attrs["noise"]),
         half=half,
         least=int(connected),
-        most=patch_size**2 if max_pixels is None else int(max_pixels),
+        most=patch_size**2 if max_pixels is None else whole_number("max_pixels", max_pixels, 1),
         keep_border=border == "keep",
         gaps=GAPS[gaps],
-        gain=float(counts_per_photon),
+        gain=number("counts_per_photon", counts_per_photon),
         width=WEIGHT * half if centroid == "weighted" else 0.0,
     )
-    ranges = [radial_range or background.attrs.get("radial_range", ANYWHERE)]
+    ranges = [span("radial_range", radial_range or background.attrs.get("radial_range", ANYWHERE))]
     search = _search(background, images, rule, ranges[0], exclude, mask)
     background, blocks = go_on(
         images, background, is_shared=is_shared, function=_search_chunk, search=on_workers(search)
@@ -252,12 +253,10 @@ def ice_rings(width: float = 0.02, *, unit: str = "q_A^-1") -> list[tuple[float,
 
 
 def _check(images: xr.DataArray, cutoff: float, patch: int, connected: int, choices: dict[str, str]) -> None:
-    if not cutoff >= 0:
-        raise ValueError(f"cutoff_peak={cutoff}: give 0 or more")
-    if patch < 1 or patch % 2 == 0:
+    number("cutoff_peak", cutoff)
+    if whole_number("patch_size", patch, 1) % 2 == 0:
         raise ValueError(f"patch_size={patch}: give an odd number")
-    if not 1 <= connected <= patch * patch:
-        raise ValueError(f"connected={connected}: give 1 to {patch * patch}, the pixels of a patch")
+    whole_number("connected", connected, 1, patch * patch)
     for kind, (name, value) in zip((Gaps, Border, Centroid), choices.items(), strict=True):
         if value not in get_args(kind):
             raise ValueError(f"{name}={value!r}: give one of {', '.join(get_args(kind))}")
@@ -279,7 +278,7 @@ def _search(
     if bad is not None and bad.shape != maps.radius.shape:
         raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {maps.radius.shape}")
     low, high = radial_range
-    excluded = tuple((float(inner), float(outer)) for inner, outer in exclude)
+    excluded = tuple(span("exclude", ring) for ring in exclude)
     rings = _Rings((low, high), excluded, rule.gaps == kernel.IGNORE, bad)
     detector = Detector(
         width=images.shape[2],

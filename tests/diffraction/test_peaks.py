@@ -201,7 +201,11 @@ def test_frames_that_are_nan_or_dummy_have_none() -> None:
     ("options", "message"),
     [
         ({"patch_size": 4}, "an odd number"),
-        ({"connected": 26}, "connected=26: give 1 to 25"),
+        ({"patch_size": 3.0}, "patch_size=3.0"),
+        ({"connected": 26}, "connected=26: give a whole number, 1 to 25"),
+        ({"max_pixels": 2.5}, "max_pixels=2.5"),
+        ({"counts_per_photon": np.nan}, "counts_per_photon=nan"),
+        ({"exclude": [(1,)]}, r"exclude=\(1,\): give two numbers"),
         ({"cutoff_peak": np.nan}, "cutoff_peak=nan"),
         ({"gaps": "none"}, "gaps='none'"),
         ({"border": "none"}, "border='none'"),
