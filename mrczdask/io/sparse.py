@@ -21,7 +21,8 @@ from mrczdask.io.damaged import damaged
 from mrczdask.io.hdf5_file import Options
 from mrczdask.io.hdf5_rows import rows_of
 from mrczdask.io.ragged import Ragged, layer_of
-from mrczdask.io.sparse_header import image_d11_header, pyfai_header, text_of
+from mrczdask.io.sparse_fields import text_of
+from mrczdask.io.sparse_header import image_d11_header, pyfai_header
 from mrczdask.io.sparse_source import SparseFile, opened, stamp
 from mrczdask.io.sparse_table import SECTOR, TABLES, sparse_layout
 

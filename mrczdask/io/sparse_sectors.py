@@ -6,17 +6,15 @@ FabIO fills each sector from its own bins. What that leaves out is stored beside
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.io.sparse_fields import Header
 from mrczdask.io.sparse_table import AZIMUTH, SECTOR
-
-if TYPE_CHECKING:
-    from mrczdask.io.sparse_header import Header
 
 BIN_RADIUS: Final = "bin_radius"
 PIXEL_RADIUS: Final = "pixel_radius"
