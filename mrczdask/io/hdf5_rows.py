@@ -66,8 +66,17 @@ def rows_of(dataset: Any) -> Rows | None:
 
 def whole(dataset: Any, url: str, storage_options: Mapping[str, Any] | None) -> NDArray[Any]:
     """An open dataset of HDF5, or array of Zarr, read whole."""
+    if not dataset.shape:
+        return np.asarray(dataset[()])
+    return rows_between(dataset, 0, int(dataset.shape[0]), url, storage_options)
+
+
+def rows_between(
+    dataset: Any, first: int, last: int, url: str, storage_options: Mapping[str, Any] | None
+) -> NDArray[Any]:
+    """Rows of an open dataset of HDF5, or array of Zarr."""
     rows = rows_of(dataset) if hasattr(dataset, "id") else None
     if rows is None or not prod(dataset.shape):
-        return np.asarray(dataset[()])
+        return np.asarray(dataset[first:last])
     with open_source(url, storage_options, size=rows.table.end) as source:
-        return rows.read(source, 0, int(dataset.shape[0]), url, None)
+        return rows.read(source, first, min(last, int(dataset.shape[0])), url, None)

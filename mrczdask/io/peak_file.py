@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.crystfel_stream import read_stream
+from mrczdask.io.damaged import damaged
 from mrczdask.io.hdf5_file import Options
+from mrczdask.io.hdf5_rows import rows_between
 from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
 from mrczdask.io.sparse_source import opened, stamp
 from mrczdask.io.sparse_table import CENTER
 
+_DAMAGED: Final = "the peaks do not unpack"
 CXI_RESULT: Final = "entry_1/result_1"
 PADDED_FIELDS: Final = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakSNR")
 """Tables (shot, peak) beside `nPeaks`: of CXI, and of the sparse files of pyFAI."""
@@ -113,11 +116,12 @@ class _PaddedFile:
 
     def block(self, first: int, last: int) -> Block:
         """The peaks of consecutive shots."""
-        with opened(self.path, self.storage_options) as file:
+        where = (first, last, self.path, self.storage_options)
+        with damaged(self.path, _DAMAGED, first), opened(self.path, self.storage_options) as file:
             result = file[self.group]
-            counts = np.asarray(result["nPeaks"][first:last], np.int64).reshape(-1)
+            counts = rows_between(result["nPeaks"], *where).astype(np.int64).reshape(-1)
             wide = int(counts.max(initial=0))
-            rows = {name: np.asarray(result[name][first:last, :wide]) for name in PADDED_FIELDS if name in result}
+            rows = {name: rows_between(result[name], *where)[:, :wide] for name in PADDED_FIELDS if name in result}
         if counts.min(initial=0) < 0 or wide > rows["peakXPosRaw"].shape[1]:
             problem = f"nPeaks is up to {wide}, the tables hold {rows['peakXPosRaw'].shape[1]} peaks a shot"
             raise MrcFormatError(f"{problem}: the file is damaged", url=self.path)
@@ -140,11 +144,12 @@ class _NexusFile:
 
     def block(self, first: int, last: int) -> Block:
         """The peaks of consecutive shots."""
-        with opened(self.path, self.storage_options) as file:
+        with damaged(self.path, _DAMAGED, first), opened(self.path, self.storage_options) as file:
             group = file[NEXUS_PEAKS]
-            pointer = np.asarray(group["frame_ptr"][first : last + 1], np.int64)
-            rows = slice(int(pointer[0]), int(pointer[-1]))
-            columns = {ours: np.asarray(group[name][rows]) for name, ours in NEXUS_FIELDS.items() if name in group}
+            pointer = rows_between(group["frame_ptr"], first, last + 1, self.path, self.storage_options)
+            where = (int(pointer[0]), int(pointer[-1]), self.path, self.storage_options)
+            columns = {ours: rows_between(group[name], *where) for name, ours in NEXUS_FIELDS.items() if name in group}
+            pointer = pointer.astype(np.int64)
         return _block(np.diff(pointer), columns)
 
 
