@@ -78,9 +78,7 @@ def write_frames(
     MissingExtraError
         h5py or hdf5plugin is not installed.
     MrczdaskError
-        The frames are not (shot, y, x), the name has another ending, or a mask has another shape.
-    FileNotFoundError
-        The folder does not exist.
+        The frames are not (shot, y, x), the name has another ending, the folder is missing, or a mask has another shape.
     ResumeError
         Data files are there that were made in another way.
 
@@ -102,7 +100,7 @@ def write_frames(
     if not path.endswith(HDF5_SUFFIXES):
         raise MrczdaskError(f"{path}: give a name that ends in .h5, .hdf5 or .nxs")
     if not os.path.isdir(folder := os.path.dirname(path) or "."):
-        raise FileNotFoundError(f"{path}: there is no folder {folder}: make it first")
+        raise MrczdaskError(f"{path}: there is no folder {folder}: make it first")
     if not isinstance(frames, xr.DataArray):
         raise MrczdaskError(f"{path}: a {type(frames).__name__} is no DataArray of {FRAME_DIMS}: give xarray.DataArray")
     if frames.dims != FRAME_DIMS or frames.dtype.kind not in "iuf" or frames_per_file < 1:

@@ -104,7 +104,7 @@ def grown_store(
             import hdf5plugin
 
             if not os.path.isdir(folder := os.path.dirname(path) or "."):
-                raise FileNotFoundError(f"{path}: there is no folder {folder}: make it first")
+                raise MrczdaskError(f"{path}: there is no folder {folder}: make it first")
             with h5py.File(part, "w") as file:
                 yield GrownStore(file, hdf5plugin.Bitshuffle(cname="lz4") if filters is None else filters)
         else:

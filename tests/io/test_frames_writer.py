@@ -102,6 +102,6 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         md.write_frames(lazy(), tmp_path / "run.h5", mask=np.ones((3, 3)))
     with pytest.raises(MrczdaskError, match="a ndarray is no DataArray"):
         md.write_frames(FRAMES, tmp_path / "run.h5")  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing: make it first$"):
+    with pytest.raises(MrczdaskError, match=r"there is no folder .*missing: make it first$"):
         md.write_frames(lazy(), tmp_path / "missing/run.h5")
     assert not os.listdir(tmp_path)

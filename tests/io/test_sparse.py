@@ -332,7 +332,7 @@ def test_hdf5_is_not_written_to_an_object_store(bucket: Bucket) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing: make it first$"):
+    with pytest.raises(MrczdaskError, match=r"there is no folder .*missing: make it first$"):
         md.write_sparse(sparse_of(), tmp_path / "missing/run.h5")
 
 
