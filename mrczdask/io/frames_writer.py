@@ -78,7 +78,7 @@ def write_frames(
     MissingExtraError
         h5py or hdf5plugin is not installed.
     MrczdaskError
-        The frames are not (shot, y, x), the name has another ending, the folder is missing, or a mask has another shape.
+        The frames are not (shot, y, x), the name has another ending, or the folder is missing, or a mask does not fit.
     ResumeError
         Data files are there that were made in another way.
 
