@@ -14,6 +14,7 @@ from mrczdask.diffraction.checks import flag, number, span, whole_number
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit, check_unit
 from mrczdask.kernels.azimuthal import bin_numbers, bin_slots, good_span, to_bins
+from mrczdask.kernels.bin_places import sector_numbers
 from mrczdask.kernels.flat_detector import shown_radius
 
 FLOAT32_STEP = float(np.finfo(np.float32).eps)
@@ -92,7 +93,7 @@ class RadialBins:
         """Bins are in the order of the sectors, and within one of the radius."""
         bins = bin_numbers(radius, bad, self.low, self.step)
         if azimuth is not None:
-            sector = np.minimum((azimuth.reshape(-1) + 180) * (self.sectors / 360), self.sectors - 1).astype(np.int32)
+            sector = sector_numbers(azimuth.reshape(-1), self.sectors)
             bins = np.where((bins >= 0) & (bins < self.n), sector * np.int32(self.n) + bins, np.int32(-1))
         slots, edges = bin_slots(bins, self.n * self.sectors)
         weight = np.ones(edges[-1], np.float32) if norm is None else _in_order(norm, slots, edges)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows
-from mrczdask.diffraction.maps import RADIUS, PixelMaps, pixel_maps
+from mrczdask.diffraction.maps import NEEDED, RADIUS, PixelMaps, pixel_maps
 from mrczdask.diffraction.shots import on_workers, shot_map
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
@@ -20,7 +20,6 @@ from mrczdask.io.sparse_table import SECTOR
 from mrczdask.provenance import record
 
 COUNTED: Final = ("poisson", "hybrid", "count")
-NEEDED: Final = ("background_avg", "background_std", "pixel_radius", RADIUS)
 _RINGS: Final = np.dtype([("pixels", np.float32), ("norm", np.float64)])
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrczdask.diffraction.beams import MovingBeam, moving_beam
 from mrczdask.execution.blocks import structures_of
 from mrczdask.io.sparse_table import AZIMUTH, SECTOR
+from mrczdask.kernels.bin_places import radial_places
 from mrczdask.kernels.places import Places
 
 RADIUS: Final = "radius"
@@ -48,8 +49,7 @@ class PixelMaps:
 
     def places(self, within: tuple[float, float] = ANYWHERE) -> Places:
         """Places among the bins; NaN where masked or out of a range of the radius."""
-        step = (self.centres[-1] - self.centres[0]) / max(self.centres.size - 1, 1) or np.float32(1)
-        radial = (self.radius - self.centres[0]) / step
+        radial = radial_places(self.radius, self.centres)
         if within != ANYWHERE:
             radial[~((self.radius >= within[0]) & (self.radius < within[1]))] = np.nan
         azimuthal = ((self.azimuth + _TURN / 2) * (self.sectors / _TURN) - 0.5) % self.sectors

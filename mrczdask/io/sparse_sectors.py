@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.io.sparse_fields import Header
 from mrczdask.io.sparse_table import AZIMUTH, SECTOR
+from mrczdask.kernels.bin_places import radial_places, sector_numbers
 
 BIN_RADIUS: Final = "bin_radius"
 PIXEL_RADIUS: Final = "pixel_radius"
@@ -32,9 +33,7 @@ def axis_and_map(header: xr.Dataset) -> tuple[NDArray[np.float32], NDArray[np.fl
     if SECTOR not in header.coords:
         return centres.astype(np.float32, copy=False), radius.astype(np.float32, copy=False)
     sectors, n = header.sizes[SECTOR], centres.size
-    step = (centres[-1] - centres[0]) / max(n - 1, 1) or 1
-    sector = np.minimum((header[AZIMUTH].values + 180) * (sectors / 360), sectors - 1).astype(np.int64)
-    place = sector * n + np.clip((radius - centres[0]) / step, 0, n - 1)
+    place = sector_numbers(header[AZIMUTH].values, sectors) * n + np.clip(radial_places(radius, centres), 0, n - 1)
     return np.arange(sectors * n, dtype=np.float32), place.astype(np.float32)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mrczdask.kernels.places import Places, interpolate, least_of_sectors
+from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
 
 SEGMENT: Final = 64
 """Most pixels of a segment."""
@@ -220,12 +220,6 @@ def _keep_bright(
         index[n], above[n] = index[k], d
         n += int((d > 0) & (d >= np.float32(cutoff) * u))
     return n
-
-
-@njit(nogil=True, cache=True)
-def or_zero(image: NDArray[np.float32], pixel: int) -> np.float32:
-    """A pixel of an image that may be empty."""
-    return image[pixel] if image.size else np.float32(0.0)
 
 
 @njit(nogil=True, cache=True)

@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mrczdask.kernels.bright_pixels import Detector, corrected, or_zero, signal_of, spread
+from mrczdask.kernels.bright_pixels import Detector, corrected, signal_of, spread
 from mrczdask.kernels.peak_profile import fill_gaps, weighted_centroid
-from mrczdask.kernels.places import interpolate
+from mrczdask.kernels.places import interpolate, or_zero
 
 IGNORE: Final = 0
 FILL: Final = 1

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mrczdask.kernels.places import Places, interpolate, least_of_sectors
+from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
 
 _SLACK: Final = 1e-5
 """Relative: a threshold lowered by so much lies below what float32 makes of it (a few times 6e-8)."""
@@ -86,7 +86,7 @@ def pick_pixels(
             continue
         signal = raw - dark[pixel] if dark.size else raw
         index[n] = pixel
-        azimuth = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+        azimuth = or_zero(azimuthal, pixel)
         n += stands_out(signal, norm[pixel], radial[pixel], azimuth, average, deviation, noise32, cutoff32)
     return n
 

@@ -18,6 +18,12 @@ class Places(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
+def or_zero(image: NDArray[np.float32], pixel: int) -> np.float32:
+    """A pixel of an image that may be empty."""
+    return image[pixel] if image.size else np.float32(0.0)
+
+
+@njit(nogil=True, cache=True)
 def interpolate(table: NDArray[np.float32], place: np.float32, azimuth: np.float32) -> np.float32:
     """The value of a table (bin), or (sector, bin), at a place: linear along the radius, held at the ends, and around
     the beam."""
@@ -68,7 +74,7 @@ def interpolate_image(table: NDArray[np.float32], places: Places) -> NDArray[np.
     out = np.full(radial.size, np.nan, np.float32)
     for pixel in range(out.size):
         if radial[pixel] == radial[pixel]:
-            azimuth = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+            azimuth = or_zero(azimuthal, pixel)
             out[pixel] = interpolate(table, radial[pixel], azimuth)
     return out
 

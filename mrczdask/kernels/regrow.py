@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrczdask.kernels.normal import fill_normal
 from mrczdask.kernels.philox import LANES, fill_rows, words_of
 from mrczdask.kernels.picking import stands_out, thresholds
-from mrczdask.kernels.places import Places, interpolate, least_of_sectors
+from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
 from mrczdask.kernels.poisson import looked_up, mean_table, sure_count, table_count
 
 REDRAWS: Final = 20
@@ -108,7 +108,7 @@ def _fill_strip(
         for k in range(n):
             x = odd[k]
             w, p = norm[first + x], radial[first + x]
-            a = azimuthal[first + x] if azimuthal.size else np.float32(0.0)
+            a = or_zero(azimuthal, first + x)
             if not stands_out(np.float32(counts[x]), w, p, a, average, deviation, noise, cutoff):
                 continue
             if spare.size:
@@ -254,7 +254,7 @@ def fill_clamped(
             if not 0.0 <= radial[pixel] < average.shape[-1]:
                 out[y, x] = dummy
                 continue
-            a = azimuthal[pixel] if azimuthal.size else np.float32(0.0)
+            a = or_zero(azimuthal, pixel)
             level, std = interpolate(average, radial[pixel], a), interpolate(deviation, radial[pixel], a)
             value = max(level + std * row[0, x], 0.0) * norm[pixel]
             out[y, x] = math.floor(value + 0.5) if rounded else value
