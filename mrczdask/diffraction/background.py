@@ -132,7 +132,7 @@ def separate_background(
     >>> bool((background.background_avg == 3).all())
     True
     """
-    images, clipping = prepare(
+    images, clipping, centers = prepare(
         frames,
         geometry,
         error_model,
@@ -151,7 +151,7 @@ def separate_background(
         radial_range=radial_range,
         sectors=sectors,
     )
-    table, coords, about = binned(images, clipping, beam_centers)
+    table, coords, about = binned(images, clipping, centers)
     settings = {"error_model": error_model, "cutoff_clip": cutoff_clip, "cycle": cycle, "noise": noise, "unit": unit}
     corrected = {"polarization": polarization, "solid_angle": solid_angle or None}
     settings |= {name: value for name, value in corrected.items() if value is not None}
@@ -238,7 +238,7 @@ def azimuthal_average(
     >>> averages.intensity.values.tolist()
     [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
     """
-    images, clipping = prepare(
+    images, clipping, centers = prepare(
         frames,
         geometry,
         error_model,
@@ -256,7 +256,7 @@ def azimuthal_average(
         solid_angle=solid_angle,
         sectors=sectors,
     )
-    table, coords, _ = binned(images, clipping, beam_centers)
+    table, coords, _ = binned(images, clipping, centers)
     values = {
         "intensity": table["average"],
         "std": table["deviation"],

@@ -71,8 +71,8 @@ def prepare(
     delta: float | None,
     beam_centers: ArrayLike | None,
     **binning: Any,
-) -> tuple[xr.DataArray, Clipping]:
-    """The frames as shots, and how they are averaged."""
+) -> tuple[xr.DataArray, Clipping, NDArray[np.float64] | None]:
+    """The frames as shots, how they are averaged, and the beam of each where it moves."""
     if error_model not in MODELS:
         raise ValueError(f"error_model={error_model!r}: give one of {', '.join(get_args(ErrorModel))}")
     cycle, cutoff = whole_number("cycle", cycle, 0), number("cutoff_clip", cutoff)
@@ -82,7 +82,7 @@ def prepare(
     binning["mask"] = with_frames_mask(images, binning["mask"])
     centers = None if beam_centers is None else shot_centers(beam_centers, len(images))
     value, around = dummy_of(images, dummy, delta)
-    return images, Clipping(
+    clipping = Clipping(
         radial=radial_bins(geometry, centers=centers, **binning),
         dummy=value,
         delta=around,
@@ -90,18 +90,18 @@ def prepare(
         cutoff=cutoff,
         cycles=cycle,
     )
+    return images, clipping, centers
 
 
 def binned(
-    images: xr.DataArray, clipping: Clipping, beam_centers: ArrayLike | None
+    images: xr.DataArray, clipping: Clipping, centers: NDArray[np.float64] | None
 ) -> tuple[dict[str, tuple[tuple[str, ...], da.Array]], dict[str, Any], dict[str, Any]]:
     """By name "average", "deviation" and "count" (shot, radius) or (shot, sector, radius); their coordinates and
     attributes."""
     radial = clipping.radial
-    coords, centers = _coords(images, radial), None
+    coords = _coords(images, radial)
     attrs: dict[str, Any] = {}
-    if radial.beam is not None and beam_centers is not None:
-        centers = shot_centers(beam_centers, len(images))
+    if radial.beam is not None and centers is not None:
         moving, attrs = beam_record(radial.beam, centers)
         coords |= moving
     frames = _Frames(images.data, clipping, centers)
