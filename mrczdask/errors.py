@@ -45,6 +45,10 @@ def _rebuild(
     return kind(problem, url=url, frame=frame, byte=byte)
 
 
+class MissingShardError(MrcFormatError, FileNotFoundError):
+    """Pixels or labels of an archive are not where they must be: lost, not yet written, or not seen from this host."""
+
+
 class CodecError(MrczdaskError, ValueError):
     """A compressed buffer is corrupt, or a codec cannot take what it is given."""
 

@@ -39,6 +39,8 @@ _WITHOUT_KERNELS: Final = ("info", "index")
 for _name, _where, _line in _COMMANDS:
     app.command(_where, name=_name, help=_line)
 
+INTERRUPTED = "interrupted: files are whole or not there; of an archive parts may lack: the same command goes on"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 (failed) or 2 (bad usage).
@@ -60,12 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         Console(stderr=True).print(CycloptsPanel(error))
         return BAD_USAGE
     except KeyboardInterrupt:
-        print("interrupted: what is under its final name is whole", file=sys.stderr)
-        return FAILED
-    except FileNotFoundError as error:
-        print(f"{error.filename or error}: there is no such file", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return FAILED
     except (MrczdaskError, OSError, ValueError) as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        missing = isinstance(error, FileNotFoundError) and not isinstance(error, MrczdaskError)
+        said = " ".join(str(error).split())
+        print(
+            f"{error.filename or error}: there is no such file" if missing else f"{type(error).__name__}: {said}",
+            file=sys.stderr,
+        )
         return FAILED
     return int(status or OK)

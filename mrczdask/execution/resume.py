@@ -184,6 +184,8 @@ class Region:
     digest: str
     work: Callable[..., None]
     arguments: Sequence[Any]
+    lost: bool = False
+    """What it wrote is not all there any more, whatever its mark says."""
 
 
 def is_done(journal: Journal, name: str, inputs: str) -> bool:
@@ -209,7 +211,10 @@ def run_resumable(
     with track(progress, len(regions), label) as advance, ExitStack() as stack:
         waiting = []
         for region in regions:
-            if is_done(journal, region.name, region.digest):
+            done = is_done(journal, region.name, region.digest)
+            if done and region.lost:
+                journal.remove(f"{region.name}.done")
+            if done and not region.lost:
                 advance()
             else:
                 waiting.append(region)

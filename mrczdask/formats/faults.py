@@ -277,6 +277,11 @@ FAULTS: Final[Mapping[str, Fault]] = {
         "write_archive(..., resume=True) goes on",
         "a writer that was interrupted, or still writes",
     ),
+    "shard-missing": Fault(
+        "error",
+        "{n} of {total} shards of {array} are missing, lost or not yet written: {listed}",
+        "the verb that wrote the archive (mrczdask correct, process_session), called again, writes them",
+    ),
     "shard-half-written": Fault(
         "warning",
         "{n} of {total} shards of {array} are there and not marked as whole: {listed}",

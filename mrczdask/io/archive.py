@@ -16,7 +16,7 @@ from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of, enlarged
-from mrczdask.io.archive_group import open_group, renew_consolidated, with_long_strings
+from mrczdask.io.archive_group import EVERY_CHUNK, open_group, renew_consolidated, whole, with_long_strings
 from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
@@ -271,7 +271,7 @@ def create_arrays(
     codec, storage_options
         As of `write_archive`.
     """
-    ds = with_long_strings(templates)
+    ds = whole(with_long_strings(templates))
     encoding = {
         name: {
             "chunks": inner[name],
@@ -280,12 +280,11 @@ def create_arrays(
         }
         for name in inner
     }
-    for variable in ds.variables.values():
-        variable.encoding = {}
     options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
-    ds.to_zarr(
-        url, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
-    )
+    with zarr.config.set(EVERY_CHUNK):
+        ds.to_zarr(
+            url, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
+        )
     return open_arrays(url, group, list(inner), storage_options)
 
 
@@ -294,16 +293,16 @@ def open_arrays(
 ) -> dict[str, zarr.Array[Any]]:
     """The arrays of a group, to be read and written."""
     options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
-    root = zarr.open_group(url, path=group, mode="r+", use_consolidated=False, **options)
-    return {name: _array(root, name) for name in names}
+    with zarr.config.set(EVERY_CHUNK):
+        root = zarr.open_group(url, path=group, mode="r+", use_consolidated=False, **options)
+        return {name: _array(root, name) for name in names}
 
 
 def add_coords(coords: xr.Dataset, url: str, group: str, options: Mapping[str, Any]) -> None:
     """Write coordinates into a group that lacks them."""
-    ds = with_long_strings(coords)
-    for variable in ds.variables.values():
-        variable.encoding = {}
-    ds.to_zarr(url, group=group, mode="a", zarr_format=3, consolidated=False, **options)
+    with zarr.config.set(EVERY_CHUNK):
+        ds = whole(with_long_strings(coords))
+        ds.to_zarr(url, group=group, mode="a", zarr_format=3, consolidated=False, **options)
 
 
 def holds_data(url: str, storage_options: Mapping[str, Any] | None = None) -> bool:

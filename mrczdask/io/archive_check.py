@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import numpy as np
 import zarr
 from dask.delayed import delayed
 from zarr.abc.store import SuffixByteRequest
@@ -22,7 +21,7 @@ from mrczdask.formats.faults import Finding, find
 from mrczdask.formats.frame_index import footer_bytes, parse_footer
 from mrczdask.io.archive_codecs import configuration_of
 from mrczdask.io.source import without_secrets
-from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, open_store
+from mrczdask.io.stores import ERROR, JOURNAL, MISSING, PLAN, VERB, ArchiveStore, all_places, open_store, stored_places
 
 _LISTED: Final = 5
 _STANDARD_INDEX: Final = ["bytes", "crc32c"]
@@ -64,25 +63,22 @@ def _in(array: zarr.Array[Any], name: str) -> str:
     return f"{array.path}/{name}".lstrip("/")
 
 
-def _places(array: zarr.Array[Any]) -> list[tuple[int, ...]]:
-    steps = array.shards or array.chunks
-    return list(np.ndindex(*(-(-n // step) for n, step in zip(array.shape, steps, strict=True))))
-
-
 def _missing(store: ArchiveStore, array: zarr.Array[Any]) -> Iterator[Finding]:
     """Shards that are not there, or not marked as whole."""
-    there, journal = _listed(store, _in(array, "c/")), _listed(store, _in(array, f"{JOURNAL}/"))
+    there, journal = stored_places(array), _listed(store, _in(array, f"{JOURNAL}/"))
     raw = sync(store.get(_in(array, f"{JOURNAL}/{PLAN}"))) if PLAN in journal else None
     planned = raw is not None and json.loads(raw.to_bytes()).get("verb") == VERB
-    left = [key for key in there if key.endswith(".partial")]
+    whole = array.attrs.get(MISSING) == ERROR
+    left = [key for key in _listed(store, _in(array, "c/")) if key.endswith(".partial")]
     if left:
         yield find("partial-files", n=len(left), array=array.path)
-    places = _places(array) if array.ndim else []
+    places = all_places(array)
     found: dict[str, list[str]] = {}
     for place in places:
         key, done = "/".join(map(str, place)), f"{'.'.join(map(str, place))}.done" in journal
-        if key not in there:
-            code = ("shard-lost" if done else "shard-unwritten") if planned else "shards-absent"
+        if place not in there:
+            code = "shard-missing" if whole else "shards-absent"
+            code = ("shard-lost" if done else "shard-unwritten") if planned else code
         elif planned and not done:
             code = "shard-half-written"
         else:
@@ -101,9 +97,9 @@ def _damaged(
     check = delayed(_unpack if pixels else _index, pure=False, traverse=False)
     tasks = []
     for array in arrays:
-        there = _listed(store, _in(array, "c/")) if array.ndim else set()
-        for place in _places(array) if array.ndim else []:
-            if "/".join(map(str, place)) in there:
+        there = stored_places(array)
+        for place in all_places(array):
+            if place in there:
                 tasks.append(((array.path, "/".join(map(str, place))), check(array, place)))
     found = []
     with track(progress, len(tasks), label) as advance:

@@ -19,10 +19,12 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.io.revisions import revisions
 from mrczdask.io.shard_reader import with_shard_readers
 from mrczdask.io.source import without_secrets
-from mrczdask.io.stores import VERB, ArchiveStore
+from mrczdask.io.stores import ERROR, MISSING, VERB, ArchiveStore
 
 MAX_CHUNK_BYTES: Final = (1 << 31) - 1
 """Unpacked chunks above the limit of Blosc and numcodecs are refused before memory is asked for."""
+EVERY_CHUNK: Final = {"array.write_empty_chunks": True}
+"""Configuration of Zarr for all that is written here: a chunk that equals the fill value is stored as well."""
 MAX_LABELS: Final = 1 << 28
 """Labels along one dim: they are read when an archive is opened."""
 
@@ -31,6 +33,8 @@ def open_group(store: ArchiveStore, group: str, *, lazy: bool = True) -> xr.Data
     """The variables over Dask arrays, whose chunks are the shards; not `lazy`: over what Dask would read."""
     arrays = _checked_arrays(store, group)
     ds = with_shard_readers(xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3))
+    for variable in ds.variables.values():
+        variable.attrs.pop(MISSING, None)  # how the array is stored: the store and the readers of shards heed it
     if not lazy:
         return ds
     chunks = {str(name): _shard_chunks(variable) for name, variable in ds.data_vars.items()}
@@ -77,11 +81,18 @@ def delete_arrays(store: ArchiveStore, group: str) -> None:
 
 def recorded(ds: xr.Dataset, codec: Any) -> xr.Dataset:
     """A Dataset as it is stored: without the encodings of where it was, with its record, without passwords."""
+    ds = whole(ds)
+    attrs = provenance.record(ds.attrs, VERB, {"codec": codec})
+    ds.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in attrs.items()}
+    return ds
+
+
+def whole(ds: xr.Dataset) -> xr.Dataset:
+    """A Dataset without the encodings of where it was, whose arrays say that no chunk of them may be missing."""
     ds = ds.copy()
     for variable in ds.variables.values():
         variable.encoding = {}
-    attrs = provenance.record(ds.attrs, VERB, {"codec": codec})
-    ds.attrs = {k: without_secrets(v) if isinstance(v, str) else v for k, v in attrs.items()}
+        variable.attrs = {**variable.attrs, MISSING: ERROR}
     return ds
 
 

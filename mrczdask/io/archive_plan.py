@@ -23,12 +23,12 @@ from zarr.core.sync import sync
 from mrczdask.errors import ResumeError
 from mrczdask.execution.resume import Region, check_plan, digest
 from mrczdask.io.archive_codecs import encoding_of
-from mrczdask.io.archive_group import arrays_of, delete_arrays, recorded
+from mrczdask.io.archive_group import EVERY_CHUNK, arrays_of, delete_arrays, recorded
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.revisions import changing, renew
 from mrczdask.io.shard_encoder import encode_shard
 from mrczdask.io.source import is_remote, local_path, without_secrets
-from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store
+from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store, stored_places
 
 FORMAT: Final = 1
 """Changes when the bytes of an archive would: one begun by another version is then not gone on with."""
@@ -112,15 +112,17 @@ class GroupPlan:
         for depth in range(len(parts) + 1):
             zarr.open_group(store, path="/".join(parts[:depth]), mode="a", zarr_format=3, use_consolidated=False)
         encoding = {name: encoding_of(v, self.codec) for name, v in self.lazy.items()}
-        recorded(self.dataset, self.content["codec"]).to_zarr(
-            store,
-            group=self.group or None,
-            mode="a",
-            zarr_format=3,
-            consolidated=False,
-            compute=False,
-            encoding=encoding,
-        )
+        ds = recorded(self.dataset, self.content["codec"])
+        with zarr.config.set(EVERY_CHUNK):
+            ds.to_zarr(
+                store,
+                group=self.group or None,
+                mode="a",
+                zarr_format=3,
+                consolidated=False,
+                compute=False,
+                encoding=encoding,
+            )
         renew(self.journal, map(str, self.dataset.data_vars))
         for name in reversed(self.lazy):
             self.journal.write(_in(name, PLAN), self.content)
@@ -131,30 +133,20 @@ class GroupPlan:
 
     def regions(self, wanted: Mapping[str, slice] | None) -> list[Region]:
         """A region a Dask chunk: computed and written as one shard."""
-        with zarr.config.set({"array.write_empty_chunks": True}):  # every shard is there: one that is not was lost
+        with zarr.config.set(EVERY_CHUNK):
             root = zarr.open_group(
                 self.store(read_only=False), path=self.group, mode="r+", use_consolidated=False, zarr_format=3
             )
             targets: dict[str, Any] = {name: root[name] for name in self.lazy}
         found = []
         for name, variable in self.lazy.items():
-            there = self._shards(targets[name])
+            there = stored_places(targets[name])
             for at, key, block in _blocks(variable, wanted):
                 region = _in(name, ".".join(map(str, at)))
-                if there is not None and "/".join(map(str, at)) not in there:
-                    self.journal.remove(f"{region}.done")  # a shard was lost
+                inputs = _inputs(variable, self.sources.get(name), key)
                 arguments = (block, targets[name], key, self._folder)
-                found.append(Region(region, _inputs(variable, self.sources.get(name), key), write_shard, arguments))
+                found.append(Region(region, inputs, write_shard, arguments, lost=at not in there))
         return found
-
-    def _shards(self, target: zarr.Array[Any]) -> set[str] | None:
-        """The shards that are stored; None where none is."""
-        prefix = f"{target.path}/c/"
-
-        async def listed() -> set[str]:
-            return {key.removeprefix(prefix) async for key in self.store(read_only=True).list_prefix(prefix)}
-
-        return sync(listed()) or None
 
     @property
     def _folder(self) -> str | None:

@@ -22,14 +22,33 @@ from mrczdask.errors import MrcFormatError, ResumeError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan, digest, region_lock
-from mrczdask.io.archive_group import arrays_of, delete_arrays, in_chunks, open_group, recorded, with_long_strings
+from mrczdask.io.archive_group import (
+    EVERY_CHUNK,
+    arrays_of,
+    delete_arrays,
+    in_chunks,
+    open_group,
+    recorded,
+    with_long_strings,
+)
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import SHOT_EDGE, Block, Layout, Ragged, layer_of, split
 from mrczdask.io.revisions import changing, revisions
 from mrczdask.io.source import without_secrets
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
-from mrczdask.io.stores import JOURNAL, VERB, ArchiveStore, Place, ZarrJournal, journal_of, name_of, open_store
+from mrczdask.io.stores import (
+    ERROR,
+    JOURNAL,
+    MISSING,
+    VERB,
+    ArchiveStore,
+    Place,
+    ZarrJournal,
+    journal_of,
+    name_of,
+    open_store,
+)
 
 LAYOUT: Final = "ragged_layout"
 """Attribute of a group that holds a ragged table: the names of its columns."""
@@ -152,7 +171,8 @@ class RaggedPlan:
         columns = {name: np.dtype(dtype).str for name, dtype in layout.columns.items()}
         names = {"row": layout.row, "pointer": layout.pointer, "count": layout.count}
         fixed.attrs[LAYOUT] = names | {"columns": columns}
-        fixed.to_zarr(store, group=self.group or None, mode="a", zarr_format=3, consolidated=False)
+        with zarr.config.set(EVERY_CHUNK):
+            fixed.to_zarr(store, group=self.group or None, mode="a", zarr_format=3, consolidated=False)
         self._array(store, layout.pointer, (n + 1,), "u8", [SHOT_EDGE])
         self._array(store, layout.count, (n,), "i8", [schema.SHOT])
         for name in self.per_shot:
@@ -173,16 +193,16 @@ class RaggedPlan:
             dtype=dtype,
             compressors=(BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()),
             dimension_names=dims,
-            attributes=attrs or {},
+            attributes={**(attrs or {}), MISSING: ERROR},
             fill_value=0,
-            config={"write_empty_chunks": True},  # a chunk that is missing was lost
+            config={"write_empty_chunks": True},
         )
 
     def _append(self, journal: Any, stored: dict[str, Any], advance: Any) -> None:
         layout = self.layout
         edges = np.cumsum([0, *self.table.chunks]).tolist()
         wanted = list(enumerate(self.table.pieces(*self.per_shot)))[stored["done"] :]
-        with zarr.config.set({"array.write_empty_chunks": True}):
+        with zarr.config.set(EVERY_CHUNK):
             store = open_store(self.place, self.options, read_only=False)
             root = zarr.open_group(store, path=self.group, mode="r+", use_consolidated=False, zarr_format=3)
             arrays: dict[str, Any] = dict(root.arrays())
@@ -227,12 +247,12 @@ def open_ragged(place: Place, group: str, options: Mapping[str, Any] | None = No
     except (KeyError, TypeError, AttributeError):
         raise MrcFormatError("the group holds no ragged table, or a part of it is lost", url=url) from None
     state = ZarrJournal(store, group).read(f"{layout.pointer}/{JOURNAL}/{STATE}") or {}
-    pointer = np.asarray(arrays[layout.pointer][...]).astype(np.int64)
-    sizes = [int(n) for n in state.get("shots", [pointer.size - 1])]
+    sizes = [int(n) for n in state.get("shots", [arrays[layout.pointer].shape[0] - 1])]
     if state.get("done", len(sizes)) != len(sizes):
         raise MrcFormatError(
             f"{state['done']} of {len(sizes)} blocks are written: write_archive(..., resume=True) goes on", url=url
         )
+    pointer = np.asarray(arrays[layout.pointer][...]).astype(np.int64)
     stored = min(int(arrays[name].shape[0]) for name in columns)
     if sum(sizes) != pointer.size - 1 or pointer[0] or (np.diff(pointer) < 0).any() or pointer[-1] > stored:
         raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: it is damaged", url=url)

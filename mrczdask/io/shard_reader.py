@@ -17,12 +17,12 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from mrczdask.errors import CodecError, MrcFormatError
+from mrczdask.errors import CodecError, MissingShardError, MrcFormatError
 from mrczdask.io.archive_codecs import configuration_of
 from mrczdask.io.movie_array import lazy_source
 from mrczdask.io.shard_bytes import read_chunks
 from mrczdask.io.shard_decoder import Decode, decoder
-from mrczdask.io.stores import ArchiveStore
+from mrczdask.io.stores import ERROR, MISSING, ArchiveStore
 
 Region = tuple[slice, ...]
 
@@ -93,6 +93,8 @@ class ShardArray(BackendArray):
 
     def _decode(self, chunk: memoryview | None, inside: Region, out: NDArray[Any], name: str) -> None:
         if chunk is None:
+            if self._array.attrs.get(MISSING) == ERROR:
+                raise MissingShardError(f"{name} is not in the shard: it is lost", url=self._store.name)
             out[...] = self._array.fill_value
             return
         whole = out.shape == self._layout.inner and out.flags.c_contiguous

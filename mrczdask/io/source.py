@@ -66,6 +66,11 @@ def local_path(url: str) -> str:
     return os.path.expanduser(url.split("://", 1)[1] if "://" in url else url)
 
 
+def absolute(url: str) -> str:
+    """A url that means the same file from any working folder; of stores it is as given."""
+    return url if is_remote(url) else os.path.abspath(local_path(url))
+
+
 def unwrapped_name(url: str) -> str:
     """The name of a file without the suffix of a compressed wrapper: `map.mrc.gz` gives `map.mrc`."""
     stem, suffix = os.path.splitext(url)

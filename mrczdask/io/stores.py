@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+import numpy as np
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
@@ -15,9 +17,9 @@ from zarr.registry import register_codec
 from zarr.storage import FsspecStore, LocalStore
 
 from mrczdask.codecs import B3D, BloscFrame, PixelHistogram
-from mrczdask.errors import MrcFormatError, StoreError
+from mrczdask.errors import MissingShardError, StoreError
 from mrczdask.io.journal import StoreJournal
-from mrczdask.io.source import TRIES, fails_in_passing, gave_up, is_remote, local_path, pause_s
+from mrczdask.io.source import TRIES, absolute, fails_in_passing, gave_up, is_remote, local_path, pause_s
 
 T = TypeVar("T")
 
@@ -26,6 +28,8 @@ JOURNAL: Final = ".journal"
 PLAN: Final = "plan.json"
 VERB: Final = "write_archive"
 _CHUNKS: Final = "/c/"
+MISSING, ERROR = "missing_chunks", "error"
+"""Attribute of an array, and its value where each chunk was written: one that is missing is not the fill value."""
 
 for _codec in (PixelHistogram, B3D, BloscFrame):  # also where the package runs from its sources: no entry points
     register_codec(_codec.codec_name, _codec)
@@ -37,7 +41,9 @@ Place = str | os.PathLike[str] | Store
 class ArchiveStore(Store):
     """A store in which every request is tried again after a growing pause, a bounded number of times.
 
-    Read only, it raises where a shard is missing of an array that `write_archive` writes: Zarr gives zeros for it.
+    Read only, it raises where a chunk is missing that must be there: Zarr gives the fill value for it. That is each
+    chunk of an array whose attribute `missing_chunks` is "error", as all have that this package writes, and any chunk
+    of an array that is itself not there any more.
     """
 
     supports_writes = True
@@ -82,15 +88,31 @@ class ArchiveStore(Store):
         return found
 
     async def _explain(self, key: str) -> None:
-        """Raise for a shard that `write_archive` should have written, or has not yet."""
+        """Raise for a chunk that must be there; asked only where one is missing."""
         array = f"/{key}".partition(_CHUNKS)[0].lstrip("/")
-        raw = await self.store.get(f"{array}/{JOURNAL}/{PLAN}".lstrip("/"), default_buffer_prototype())
-        if raw is None or json.loads(raw.to_bytes()).get("verb") != VERB:
-            return
-        raise MrcFormatError(
-            f"{key}: this shard is missing: it is lost or not yet written. write_archive(..., resume=True) writes it",
-            url=self.name,
-        )
+        raw = await self._again(lambda: self.store.get(f"{array}/zarr.json".lstrip("/"), _buffers()), key)
+        if raw is None:
+            raise MissingShardError(
+                f"the array {array or '/'} is not there any more{self._seen_from}: the archive was moved, emptied "
+                "or is not mounted: open it where it is",
+                url=self.name,
+            )
+        metadata = json.loads(raw.to_bytes())
+        if metadata.get("attributes", {}).get(MISSING) == ERROR or await self._is_planned(array):
+            raise MissingShardError(
+                f"{key}: this shard is missing{_place_of(key, metadata)}: it is lost or not yet written. The verb that "
+                "wrote the archive (write_archive, process_session), called again with resume=True, writes it",
+                url=self.name,
+            )
+
+    @property
+    def _seen_from(self) -> str:
+        return f", seen from {socket.gethostname()}" if isinstance(self.store, LocalStore) else ""
+
+    async def _is_planned(self, array: str) -> bool:
+        """Whether `write_archive` of an earlier version wrote the array, which marked it in a hidden file alone."""
+        raw = await self.store.get(f"{array}/{JOURNAL}/{PLAN}".lstrip("/"), _buffers())
+        return raw is not None and json.loads(raw.to_bytes()).get("verb") == VERB
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a key whole."""
@@ -152,7 +174,7 @@ class _WholeStore(ArchiveStore):
     """A store of arrays that are written whole: every chunk that is missing was lost."""
 
     async def _explain(self, key: str) -> None:
-        raise MrcFormatError(f"{key}: this chunk is missing: it is lost", url=self.name)
+        raise MissingShardError(f"{key}: this chunk is missing: it is lost", url=self.name)
 
 
 def whole_store(url: str, storage_options: Mapping[str, Any] | None = None) -> ArchiveStore:
@@ -169,7 +191,43 @@ def open_store(place: Place, storage_options: Mapping[str, Any] | None = None, *
     if is_remote(url):
         options = dict(storage_options or {})
         return ArchiveStore(FsspecStore.from_url(url, storage_options=options, read_only=read_only), url.rstrip("/"))
+    url = absolute(url)  # a task reads it from another folder than this one
     return ArchiveStore(LocalStore(local_path(url), read_only=read_only), url)
+
+
+def _buffers() -> BufferPrototype:
+    return default_buffer_prototype()
+
+
+def _place_of(key: str, metadata: Mapping[str, Any]) -> str:
+    """Where a chunk lies in its array, as messages say it: " (movie 1, frame 0 to 5)"."""
+    names = metadata.get("dimension_names") or ()
+    step = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape") or ()
+    at = key.rpartition(_CHUNKS)[2].split("/")
+    if not len(names) == len(step) == len(at) == len(metadata["shape"]) or not all(part.isdigit() for part in at):
+        return ""
+    spans = [(int(k) * n, min((int(k) + 1) * n, size)) for k, n, size in zip(at, step, metadata["shape"], strict=True)]
+    cut = [(name, span) for name, span, size in zip(names, spans, metadata["shape"], strict=True) if span != (0, size)]
+    said = [f"{name} {first}" + (f" to {stop - 1}" if stop - first > 1 else "") for name, (first, stop) in cut]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def stored_places(array: Any) -> set[tuple[int, ...]]:
+    """The places in the grid of an array of Zarr v3 whose chunks, or shards, are stored."""
+    prefix = f"{array.path}/c".lstrip("/")
+
+    async def listed() -> Sequence[str]:
+        return [key.removeprefix(prefix).strip("/") async for key in array.store.list_prefix(f"{prefix}/")]
+
+    if not array.ndim:
+        return {()} if sync(array.store.exists(prefix)) else set()
+    return {tuple(map(int, parts)) for key in sync(listed()) if all(map(str.isdigit, parts := key.split("/")))}
+
+
+def all_places(array: Any) -> list[tuple[int, ...]]:
+    """The places in the grid of an array, stored or not."""
+    steps = array.shards or array.chunks
+    return list(np.ndindex(*(-(-n // step) for n, step in zip(array.shape, steps, strict=True))))
 
 
 def name_of(place: Place) -> str:

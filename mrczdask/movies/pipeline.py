@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Final, Literal
 
@@ -19,6 +19,7 @@ from mrczdask.execution.resume import Journal, Region, check_plan, digest, run_r
 from mrczdask.execution.shared import shared
 from mrczdask.io.archive import holds_data, open_archive
 from mrczdask.io.journal import StoreJournal, remove_unfinished
+from mrczdask.io.stores import stored_places
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.koma import Method
 from mrczdask.movies.koma_choice import SCALES, stands_out
@@ -266,6 +267,8 @@ class _Task:
 
     def _run(self, group: str, regions: list[Region], progress: Progress, label: str) -> None:
         inside = partial(self.layout.changing, group)
+        lost = self.layout.lost(group)
+        regions = [replace(region, lost=place in lost) for place, region in enumerate(regions)]
         run_resumable(regions, self.journal, progress=progress, label=label, inside=inside)
 
     def _windows(
@@ -282,8 +285,9 @@ class _Task:
         stored = self.layout.arrays(WINDOWS)
         floor = [1 / (window.size * self.images.sizes[schema.FRAME] + 1) for window in windows]
         for name, values in zip(NUMBERS, (~accepted, np.array(floor)), strict=True):
-            if not np.array_equal(stored[name][:], values):
-                stored[name][:] = values
+            numbers = stored[name]
+            if len(stored_places(numbers)) < numbers.nchunks or not np.array_equal(numbers[:], values):
+                numbers[:] = values
         arrays: dict[str, Any] = {"reference": stored["reference"]}
         regions = [
             Region(

@@ -16,6 +16,7 @@ from mrczdask import schema
 from mrczdask.io.archive import add_coords, create_arrays, open_arrays
 from mrczdask.io.journal import StoreJournal
 from mrczdask.io.revisions import changing
+from mrczdask.io.stores import all_places, stored_places
 from mrczdask.movies.pipeline_steps import REPORT
 from mrczdask.movies.sums import sum_dtype
 
@@ -52,6 +53,12 @@ class Layout:
     def arrays(self, group: str) -> dict[str, zarr.Array[Any]]:
         """The arrays of a group, to be read and written."""
         return open_arrays(self.url, group, list(self._inner(group)), self.options or None)
+
+    def lost(self, group: str) -> set[int]:
+        """The regions of a pass whose chunks are not all stored: places of movies, and of windows bands of rows."""
+        axis = 1 if group == WINDOWS else 0
+        arrays = (array for name, array in self.arrays(group).items() if name not in NUMBERS)
+        return {place[axis] for array in arrays for place in {*all_places(array)} - stored_places(array)}
 
     def changing(self, group: str) -> AbstractContextManager[None]:
         """A context in which arrays of a group are written."""
