@@ -31,7 +31,7 @@ CUTOFFS = np.linspace(0.5, 4, 15)
 
 def background(seed: int, frames: int = 1, level: float = 30.0) -> NDArray[np.int32]:
     """Isotropic Poisson noise: scattering that falls off, and the ring of a solvent."""
-    radius = 1e3 * GEOMETRY.radius("r_mm")  # which is in metres
+    radius = GEOMETRY.radius("r_mm")
     mean = 3 + level * (np.exp(-radius / 6) + 0.6 * np.exp(-(((radius - 10) / 2) ** 2)))
     return np.random.default_rng(seed).poisson(mean, (frames, *SHAPE)).astype(np.int32)
 

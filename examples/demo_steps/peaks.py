@@ -18,7 +18,7 @@ def run(out: Path) -> None:
     shape = (300, 320)
     geometry = md.Geometry.flat(shape, distance_m=0.08, pixel_size_m=150e-6, wavelength_m=1e-10)
     rng = np.random.default_rng(5)
-    radius = 1e3 * geometry.radius("r_mm")  # which is in metres
+    radius = geometry.radius("r_mm")
     frames = rng.poisson(2 + 20 * np.exp(-radius / 8), (20, *shape)).astype(np.uint16)
     y, x = np.mgrid[-3:4, -3:4]
     spot = np.exp(-(y**2 + x**2) / 1.5)

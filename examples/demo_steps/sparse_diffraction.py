@@ -16,7 +16,7 @@ def run(out: Path) -> None:
     from matplotlib import pyplot as plt
 
     geometry = md.Geometry.flat(SHAPE, distance_m=0.1, pixel_size_m=75e-6, wavelength_m=1e-10)
-    radius = 1e3 * geometry.radius("r_mm")
+    radius = geometry.radius("r_mm")
     rng = np.random.default_rng(6)
     frames = rng.poisson(1 + 8 * np.exp(-radius / 12), (4, *SHAPE)).astype(np.uint16)
     for frame in frames:

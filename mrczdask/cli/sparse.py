@@ -154,7 +154,7 @@ def _geometry(poni: str | None, geom: str | None, images: xr.DataArray) -> Geome
         return Geometry.from_poni(poni, shape=shape)
     wavelength = images.attrs.get("wavelength_m")
     if geom is not None:
-        return Geometry.from_geom(geom, distance_m=images.attrs.get("distance_m"), wavelength_m=wavelength)
+        return Geometry.from_geom(geom, frames=images)
     missing = [name for name in _KNOWN if name not in images.attrs]
     if missing:
         raise MrczdaskError(f"the frames do not say their {', '.join(missing)}: give --poni FILE or --geom FILE")

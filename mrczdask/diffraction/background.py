@@ -155,7 +155,7 @@ def separate_background(
     settings = {"error_model": error_model, "cutoff_clip": cutoff_clip, "cycle": cycle, "noise": noise, "unit": unit}
     corrected = {"polarization": polarization, "solid_angle": solid_angle or None}
     settings |= {name: value for name, value in corrected.items() if value is not None}
-    attrs = _attrs(images, clipping, settings, radial_range)
+    attrs = _attrs(images, geometry, clipping, settings, radial_range)
     values = {
         "background_avg": table["average"],
         "background_std": table["deviation"],
@@ -263,15 +263,21 @@ def azimuthal_average(
         "n_used": table["count"],
     }
     known = {name: coord for name, coord in coords.items() if name not in ("normalization", "dark", RESPONSE)}
-    return xr.Dataset(values, known, record(images.attrs, "azimuthal_average", {"bins": bins, "unit": unit}))
+    return xr.Dataset(
+        values, known, record(images.attrs | geometry.facts(), "azimuthal_average", {"bins": bins, "unit": unit})
+    )
 
 
 def _attrs(
-    images: xr.DataArray, clipping: Clipping, settings: dict[str, Any], radial_range: tuple[float, float] | None
+    images: xr.DataArray,
+    geometry: Geometry,
+    clipping: Clipping,
+    settings: dict[str, Any],
+    radial_range: tuple[float, float] | None,
 ) -> dict[str, Any]:
-    """What `sparsify` needs to know of the frames and of how they were averaged, and the record of it."""
+    """What `sparsify` needs to know of the frames, the detector and of how they were averaged, and the record of it."""
     number("noise", settings["noise"])
     settings = settings | {"dummy": clipping.dummy, "delta_dummy": clipping.delta, "frame_dtype": images.dtype.str}
     if radial_range is not None:
         settings["radial_range"] = list(radial_range)
-    return record(images.attrs | settings, "separate_background", settings)
+    return record(images.attrs | geometry.facts() | settings, "separate_background", settings)

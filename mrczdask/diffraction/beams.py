@@ -41,7 +41,7 @@ class MovingBeam:
 
     def binned_radius(self, center: NDArray[np.float64]) -> NDArray[np.float64]:
         """(y, x), in the unit in which pixels are binned."""
-        return self._moved(center).radius(self.unit)
+        return self._moved(center).binned_radius(self.unit)
 
     def norm(self, center: NDArray[np.float64]) -> NDArray[np.float32]:
         """(y, x) of what a frame is divided by."""

@@ -143,7 +143,7 @@ def radial_bins(
     bad = bad if level is None else bad | ~np.isfinite(level)
     if bad.all():
         raise MrczdaskError("every pixel is masked: mask is True where a pixel is bad")
-    radius = np.ascontiguousarray(geometry.radius(unit), np.float64)
+    radius = np.ascontiguousarray(geometry.binned_radius(unit), np.float64)
     beam = None
     low, largest = good_span(radius, bad)
     if centers is not None:

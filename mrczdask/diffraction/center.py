@@ -48,7 +48,7 @@ def center_frames(
     -------
     DataArray
         Lazy, (shot, y, x) of the same dtype, values as recorded. Coordinates `shift_y`, `shift_x` (shot), in pixels;
-        attributes `dummy`, which `separate_background` heeds, and `beam_center`.
+        attributes `dummy`, which `separate_background` heeds, and those of the geometry, `beam_center` among them.
 
     Raises
     ------
@@ -72,6 +72,7 @@ def center_frames(
     ([7, 7], 65535)
     """
     images = as_shots(frames)
+    geometry = geometry.framed(images.shape[1:])
     centers = shot_centers(beam_centers, images.shape[0])
     bad = _bad(images, geometry, mask)
     value = _dummy(images.dtype, dummy)
@@ -86,7 +87,7 @@ def center_frames(
         dummy=value,
     )
     attrs = record(images.attrs, "center_frames", {"beam_centers": centers, "dummy": value})
-    attrs |= {"dummy": value, "beam_center": list(geometry.beam_center)}
+    attrs |= {"dummy": value, **geometry.facts()}
     attrs.pop("delta_dummy", None)
     known = {str(name): coord for name, coord in images.coords.items() if set(coord.dims) <= {schema.SHOT}}
     coords: dict[str, Any] = {name: coord for name, coord in known.items() if name not in CENTER}

@@ -77,6 +77,7 @@ def prepare(
         raise ValueError(f"error_model={error_model!r}: give one of {', '.join(get_args(ErrorModel))}")
     cycle, cutoff = whole_number("cycle", cycle, 0), number("cutoff_clip", cutoff)
     images = as_shots(frames)
+    geometry = geometry.framed(images.shape[1:])
     if images.shape[1:] != geometry.shape:
         raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
     binning["mask"] = with_frames_mask(images, binning["mask"])

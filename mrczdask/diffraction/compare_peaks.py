@@ -150,7 +150,7 @@ def _radius(
     if centers is not None:
         beam = np.repeat(centers, [rows.stop - rows.start for rows in _rows(table)], axis=0)
         return _moved_radius(geometry, unit, np.stack([y, x], axis=1) + 0.5 - beam)
-    pixel_radius = (geometry.radius(unit) * SCALES.get(unit, 1.0)).astype(np.float32)
+    pixel_radius = geometry.radius(unit).astype(np.float32)
     nearest = np.rint(y).astype(np.int64) * geometry.shape[1] + np.rint(x).astype(np.int64)
     return radius_at(pixel_radius, y, x, nearest).astype(np.float64)
 

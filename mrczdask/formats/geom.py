@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask.errors import MrcFormatError
+from mrczdask.formats.geom_units import Quantity, beam_of, is_number, length_of, offset_of, quantity, wavelength_of
 
-PLANCK_EV_M: Final = 1.23984198e-6
-"""h c in eV m (CODATA 2018)."""
-ELECTRON_REST_EV: Final = 510998.95
-"""m c^2 of an electron (CODATA 2018)."""
 _SPANS: Final = ("min_fs", "max_fs", "min_ss", "max_ss")
-_EV: Final = {"ev": 1.0, "kev": 1e3, "mev": 1e6, "v": 1.0, "kv": 1e3, "mv": 1e6}
 _NOT_PANELS: Final = ("rigid_group", "group")
 _VECTOR: Final = re.compile(r"([+-]?\s*[\d.]*(?:[eE][+-]?\d+)?)\s*([xyz])")
 
@@ -35,11 +31,15 @@ class Panel:
     clen_m: float | None
     offset_m: float
     used: bool
+    layer: int = 0
+    """Number of the plane of the data that holds the panel."""
+    first_row: int = 0
+    """Where that plane begins in a frame, whose planes lie one below the other."""
 
     def place(self) -> tuple[slice, slice]:
         """Rows and columns of the panel in a frame."""
         min_fs, max_fs, min_ss, max_ss = self.span
-        return slice(min_ss, max_ss + 1), slice(min_fs, max_fs + 1)
+        return slice(self.first_row + min_ss, self.first_row + max_ss + 1), slice(min_fs, max_fs + 1)
 
     def positions(self, clen_m: float) -> NDArray[np.float64]:
         """(3, ss, fs): x, y and z of the pixel centres, in metres from the sample."""
@@ -48,7 +48,7 @@ class Panel:
 
     def places(self, y: NDArray[Any], x: NDArray[Any], clen_m: float) -> NDArray[np.float64]:
         """x, y and z in metres of places in pixels of the frame, on the plane of the panel."""
-        fs, ss = x - self.span[0] + 0.5, y - self.span[2] + 0.5
+        fs, ss = x - self.span[0] + 0.5, y - self.first_row - self.span[2] + 0.5
         shifts = [self.fs[k] * fs + self.ss[k] * ss for k in range(3)]
         start = (*self.corner, 0.0)
         out = np.stack([(start[k] + shifts[k]) / self.pixels_per_m for k in range(3)])
@@ -58,6 +58,7 @@ class Panel:
     def away(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pixels of the frame from places to the edge of the panel; -1 of those that its pixels hold."""
         min_fs, max_fs, min_ss, max_ss = self.span
+        y = y - self.first_row
         row, col = np.floor(y + 0.5), np.floor(x + 0.5)
         held = (row >= min_ss) & (row <= max_ss) & (col >= min_fs) & (col <= max_fs)
         up = np.maximum(np.maximum(min_ss - 0.5 - y, y - max_ss - 0.5), 0.0)
@@ -87,13 +88,64 @@ class GeomFile:
     panels: tuple[Panel, ...]
     bad: tuple[BadRegion, ...] = ()
     shift_m: tuple[float, float] = (0.0, 0.0)
-    wavelength_m: float | None = None
+    beam: Quantity | None = None
+    """The wavelength, photon energy or voltage."""
+    clen: Quantity | None = None
+    """The distance that is common to the panels."""
     dummies: dict[str, float] = field(default_factory=dict)
+    frame: tuple[int, int] | None = None
+    """(y, x) of the frames, where they have rows or columns of no panel at their end."""
+
+    @property
+    def wavelength_m(self) -> float | None:
+        """None where it is a place in the data files, or is not told."""
+        value = None if self.beam is None else self.beam.value
+        return None if self.beam is None or value is None else wavelength_of(self.beam.key, value)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(y, x) of the frames: what holds every panel."""
-        return max(p.span[3] for p in self.panels) + 1, max(p.span[1] for p in self.panels) + 1
+        """(y, x) of the frames: as given, else what holds every panel."""
+        return self.frame or (self.height * self.layers, self.width)
+
+    @property
+    def layers(self) -> int:
+        """Planes of the data, which lie one below the other in a frame."""
+        return max(panel.layer for panel in self.panels) + 1
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane that hold every panel."""
+        return max(panel.span[3] for panel in self.panels) + 1
+
+    @property
+    def width(self) -> int:
+        """Columns that hold every panel."""
+        return max(panel.span[1] for panel in self.panels) + 1
+
+    def framed(self, shape: Sequence[int] | None) -> GeomFile:
+        """The same panels in frames of a shape: what lies after the last panel is of none.
+
+        Raises
+        ------
+        MrcFormatError
+            The frames do not hold every panel.
+        """
+        size = (self.height * self.layers, self.width) if shape is None else (int(shape[0]), int(shape[1]))
+        heights = {self.height} if size[0] % self.height == 0 else set()  # more planes than there are panels for
+        heights |= {size[0] // self.layers} if size[0] % self.layers == 0 else set()
+        if size[0] == self.height * self.layers or self.layers == 1:
+            heights = {size[0] // self.layers}
+        if (
+            len(heights) != 1
+            or min(heights) < self.height
+            or size[1] < self.width
+            or size[0] < self.height * self.layers
+        ):
+            planes = f"{self.layers} planes of " if self.layers > 1 else ""
+            held = f"{planes}{self.height} x {self.width} pixels"
+            raise MrcFormatError(f"the panels need {held}, the frames are {size} (y, x): it is of another detector")
+        (height,) = heights
+        return replace(self, frame=size, panels=tuple(replace(p, first_row=p.layer * height) for p in self.panels))
 
     def maps(self, distance_m: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """(3, y, x) positions in metres, (3, y, x) unit vectors across the panels, and (y, x) the bad pixels.
@@ -134,7 +186,7 @@ class GeomFile:
     def _bad(self, panel: Panel, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
         found = np.zeros(positions.shape[1:], bool)
         fs = np.arange(panel.span[0], panel.span[1] + 1)
-        ss = np.arange(panel.span[2], panel.span[3] + 1)[:, None]
+        ss = np.arange(panel.span[2], panel.span[3] + 1)[:, None]  # of the plane, as the file counts
         for region in self.bad:
             if region.panel not in (None, panel.name):
                 continue
@@ -165,6 +217,7 @@ def parse_geom(text: str) -> GeomFile:
     regions: dict[str, dict[str, str]] = {}
     for name, key, value in _lines(text):
         if name is None:
+            common.pop(key, None)  # of several the last one counts, and in that order
             common[key] = value
         elif name.startswith("bad"):
             regions.setdefault(name, {})[key] = value
@@ -172,13 +225,50 @@ def parse_geom(text: str) -> GeomFile:
             panels.setdefault(name, dict(common))[key] = value
     if not panels:
         raise MrcFormatError("there are no panels: this is no CrystFEL geometry")
-    return GeomFile(
-        panels=tuple(_panel(name, said) for name, said in panels.items()),
+    layers = _layers(panels)
+    found = GeomFile(
+        panels=tuple(_panel(name, said, layers[name]) for name, said in panels.items()),
         bad=tuple(_region(name, said) for name, said in regions.items()),
-        shift_m=(_length(common, "detector_shift_x") or 0.0, _length(common, "detector_shift_y") or 0.0),
-        wavelength_m=_wavelength(common),
-        dummies={key: float(value) for key, value in common.items() if key.startswith("flag_") and _is_number(value)},
+        shift_m=(length_of(common, "detector_shift_x") or 0.0, length_of(common, "detector_shift_y") or 0.0),
+        beam=beam_of(common),
+        clen=quantity(common, "clen"),
+        dummies={key: float(value) for key, value in common.items() if key.startswith("flag_") and is_number(value)},
     )
+    return found.framed(None)
+
+
+def _layers(panels: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
+    """Number of the plane of the data in which each panel lies: that of the axis along which panels differ.
+
+    Raises
+    ------
+    MrcFormatError
+        Panels are in planes along several axes or in several datasets, or columns come before rows.
+    """
+    axes = {name: _axes(name, said) for name, said in panels.items()}
+    kinds = {
+        tuple((key, "number" if value.isdigit() else value) for key, value in found.items()) for found in axes.values()
+    }
+    places = {said.get("data", "") for said in panels.values()}
+    if len(kinds) > 1 or len(places) > 1:
+        raise MrcFormatError("panels are in data of several layouts or places: only panels of one dataset are read")
+    numbers = {axis: {found[axis] for found in axes.values()} for axis in next(iter(axes.values()))}
+    varied = [axis for axis, values in numbers.items() if len(values) > 1]
+    if len(varied) > 1:
+        raise MrcFormatError(f"panels are in planes along {' and '.join(varied)}: only those along one axis are read")
+    return {name: int(found[varied[0]]) if varied else 0 for name, found in axes.items()}
+
+
+def _axes(name: str, said: Mapping[str, str]) -> dict[str, str]:
+    """What each axis of the data of a panel is, the slowest first."""
+    keys = sorted((key for key in said if re.fullmatch(r"dim\d+", key)), key=lambda key: int(key[3:]))
+    axes = {key: said[key] for key in keys}
+    values = list(axes.values())
+    if {"ss", "fs"} <= set(values) and values.index("fs") < values.index("ss"):
+        raise MrcFormatError(
+            f"panel {name}: its fast axis fs comes before ss: write the slow one first, as CrystFEL does"
+        )
+    return axes
 
 
 def _lines(text: str) -> Iterator[tuple[str | None, str, str]]:
@@ -191,22 +281,16 @@ def _lines(text: str) -> Iterator[tuple[str | None, str, str]]:
         yield (name if slash else None), key.strip(), value.strip()
 
 
-def _panel(name: str, said: dict[str, str]) -> Panel:
+def _panel(name: str, said: dict[str, str], layer: int) -> Panel:
     missing = [key for key in (*_SPANS, "corner_x", "corner_y", "fs", "ss", "res") if key not in said]
     if missing:
         raise MrcFormatError(f"panel {name} lacks {', '.join(missing)}")
-    axes = {key: value for key, value in said.items() if re.fullmatch(r"dim\d+", key)}
-    fixed = [key for key, value in axes.items() if value.isdigit()]
-    if fixed:
-        raise MrcFormatError(
-            f"panel {name} is at {fixed[0]} = {axes[fixed[0]]}: panels in layers of their own are not read"
-        )
     try:
         span = tuple(int(float(said[key])) for key in _SPANS)
         resolution = float(said["res"])
         corner = float(said["corner_x"]), float(said["corner_y"])
-        clen = _length(said, "clen")
-        offset = float(said.get("coffset", 0.0))
+        clen = length_of(said, "clen")
+        offset = offset_of(said.get("coffset", "0"))
     except ValueError as error:
         raise MrcFormatError(f"panel {name}: {error}") from None
     if span[0] > span[1] or span[2] > span[3] or min(span) < 0 or resolution <= 0:
@@ -221,16 +305,8 @@ def _panel(name: str, said: dict[str, str]) -> Panel:
         clen_m=clen,
         offset_m=offset,
         used=said.get("no_index", "0") in ("0", "false"),
+        layer=layer,
     )
-
-
-def _length(said: dict[str, str], key: str) -> float | None:
-    """In metres; None where it is a place in the data files."""
-    value = said.get(key, "")
-    if not _is_number(value):
-        return None
-    unit = value.split()[1].lower() if len(value.split()) > 1 else "m"
-    return float(value.split()[0]) * {"m": 1.0, "mm": 1e-3}.get(unit, 1.0)
 
 
 def _vector(text: str, name: str) -> tuple[float, float, float]:
@@ -250,27 +326,3 @@ def _region(name: str, said: dict[str, str]) -> BadRegion:
         if all(key in said for key in keys):
             return BadRegion(tuple(float(said[key]) for key in keys), in_space, said.get("panel"))  # type: ignore[arg-type]
     raise MrcFormatError(f"{name} lacks its limits: min_fs, max_fs, min_ss, max_ss or min_x, max_x, min_y, max_y")
-
-
-def _wavelength(common: dict[str, str]) -> float | None:
-    """In metres; None where it is a place in the data files."""
-    for key in ("wavelength", "photon_energy", "electron_voltage"):
-        words = common.get(key, "").split()
-        if not words or not _is_number(words[0]):
-            continue
-        value, unit = float(words[0]), words[1].lower() if len(words) > 1 else ""
-        if key == "wavelength":
-            return value * (1e-10 if unit == "a" else 1.0)
-        energy = value * _EV.get(unit, 1.0)
-        if key == "photon_energy":
-            return PLANCK_EV_M / energy
-        return float(PLANCK_EV_M / np.sqrt(energy * (energy + 2 * ELECTRON_REST_EV)))
-    return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.split()[0])
-    except (ValueError, IndexError):
-        return False
-    return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
 
 from mrczdask import schema
+from mrczdask.errors import MrczdaskWarning
 from mrczdask.io.sparse_table import CENTER
 
 _ANGSTROM_M: Final = 1e-10
@@ -20,6 +23,11 @@ _METRES: Final = {
     "nm": 1e-9,
     **dict.fromkeys(("angstrom", "a", "å"), _ANGSTROM_M),
 }
+_PIXELS: Final = ("", "pixel", "pixels", "px")
+_USUAL: Final = re.compile(r"detector(_\d+)?")
+"""Name of a detector group of NXmx, and of CXI."""
+_TELLING: Final = ("beam_center_x", "x_pixel_size", "detector_distance", "distance", "pixel_mask")
+_LISTED: Final = 4
 _NUMBERS: Final = {
     "count_time": "count_time_s",
     "frame_time": "frame_time_s",
@@ -31,12 +39,53 @@ SHOTS: Final = "shots"
 _MASKS: Final = ("pixel_mask", "detectorSpecific/pixel_mask", "mask")
 
 
-def find_detector(entry: Any) -> Any | None:
-    """The detector group of an entry: by its class, or by its usual name."""
-    for group in _groups(entry, depth=3):
-        if _text(group.attrs.get("NX_class", "")) == "NXdetector" or group.name.endswith("/detector"):
-            return group
+def find_detector(entry: Any, path: str = "", shape: tuple[int, ...] | None = None) -> Any | None:
+    """The detector group of an entry: of several the one of a dataset, whose frames are (y, x) of a shape.
+
+    It holds the dataset, or a link to it, or has the name of a group above it. Else it is the only one that tells
+    anything, or whose images have the shape; where none of this is so, a warning is given and there is none.
+    """
+    found = [group for group in _groups(entry, depth=3) if _is_detector(group)]
+    if len(found) < 2:
+        return found[0] if found else None
+    place = f"/{path.strip('/')}"
+    if inside := [group for group in found if place.startswith(f"{group.name}/")]:
+        return inside[-1]
+    frames = _item(entry.file, place)
+    tests: tuple[Callable[[Any], bool], ...] = (
+        lambda group: frames is not None and any(_item(group, name) == frames for name in group),
+        lambda group: group.name.rpartition("/")[2] in place.split("/"),
+        lambda group: any(name in group for name in _TELLING),
+        lambda group: shape is not None and any(_shape(_item(group, name))[-2:] == shape for name in group),
+    )
+    left = found
+    for test in tests:
+        fitting = [group for group in left if test(group)]
+        if len(fitting) == 1:
+            return fitting[0]
+        left = fitting or left
+    if any(name in group for group in left for name in _TELLING):
+        listed = ", ".join(group.name for group in left[:_LISTED])
+        told = f"{entry.file.filename}: {place} may be of {listed}: nothing is taken of any: give the dataset in one"
+        warnings.warn(told, MrczdaskWarning, stacklevel=2)
     return None
+
+
+def _is_detector(group: Any) -> bool:
+    named = _USUAL.fullmatch(group.name.rpartition("/")[2])
+    return named is not None or _text(group.attrs.get("NX_class", "")) == "NXdetector"
+
+
+def _item(group: Any, name: str) -> Any | None:
+    """What a name leads to; None where it is in a file that is missing."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError):
+        return None
+
+
+def _shape(item: Any) -> tuple[int, ...]:
+    return tuple(getattr(item, "shape", None) or ())
 
 
 def _groups(parent: Any, depth: int) -> Iterator[Any]:
@@ -54,10 +103,10 @@ def _groups(parent: Any, depth: int) -> Iterator[Any]:
 def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Attributes of the frames; a number of 0 where none can be says nothing."""
     attrs: dict[str, Any] = {}
-    center = [_number(detector, f"beam_center_{axis}") for axis in "yx"]
-    if all(center):
-        attrs["beam_center"] = center
     sizes = [_length(detector, f"{axis}_pixel_size") for axis in "yx"]
+    center = [_center(detector, axis, size) for axis, size in zip("yx", sizes, strict=True)]
+    if any(center) and None not in center:
+        attrs["beam_center"] = center
     if all(sizes):
         attrs["pixel_size_m"] = sizes
     distance = _length(detector, "detector_distance") or _length(detector, "distance")
@@ -112,15 +161,31 @@ def _length(group: Any, name: str, default: float = 1.0) -> float | None:
     return value * _METRES.get(unit, default)
 
 
+def _center(detector: Any, axis: str, size: float | None) -> float | None:
+    """In pixels from the outer edge of the first; a length is divided by the side of a pixel."""
+    name = f"beam_center_{axis}"
+    value = _finite(detector, name)
+    unit = "" if value is None else _text(detector[name].attrs.get("units", "")).strip().lower()
+    if value is None or unit in _PIXELS:
+        return value
+    return value * _METRES[unit] / size if unit in _METRES and size else None
+
+
 def _number(group: Any, name: str) -> float | None:
+    """A number above 0."""
+    value = _finite(group, name)
+    return value if value is not None and value > 0 else None
+
+
+def _finite(group: Any, name: str) -> float | None:
+    """A number, or one that is told again for each frame."""
     try:
         value = np.asarray(group[name][()], np.float64)
     except (KeyError, OSError, TypeError, ValueError):
         return None
-    if value.size != 1 or not np.isfinite(value).all() or value.flat[0] <= 0:
+    if not value.size or not np.isfinite(value).all() or (value != value.flat[0]).any():
         return None
-    number = float(value.flat[0])
-    return number
+    return float(value.flat[0])
 
 
 def _text(value: Any) -> str:

@@ -58,7 +58,7 @@ def write_frames(
     url : str or path
         The master file, "run_master.h5" or "run.h5"; data files are put beside it, "run_data_000001.h5" and so on.
     geometry : Geometry, optional
-        Of the detector; by default what the attributes of the frames say of it.
+        Of the detector; what it does not know, and by default all, is what the attributes of the frames say of it.
     mask : array of bool, optional
         (y, x), True = bad. By default the coordinate `mask` of the frames and the mask of the geometry together.
     frames_per_file : int
@@ -105,6 +105,7 @@ def write_frames(
         raise MrczdaskError(f"{path}: a {type(frames).__name__} is no DataArray of {FRAME_DIMS}: give xarray.DataArray")
     if frames.dims != FRAME_DIMS or frames.dtype.kind not in "iuf" or frames_per_file < 1:
         raise MrczdaskError(f"{path}: {frames.dtype} {frames.dims}: give numbers of {FRAME_DIMS}")
+    geometry = None if geometry is None else geometry.framed(frames.shape[1:])
     bad = _mask(frames, geometry, mask)
     data = _chunked(frames)
     names = data_files(path, data.shape[0], frames_per_file)
@@ -246,7 +247,7 @@ def _write_master(
 
 def _facts(frames: xr.DataArray, geometry: Geometry | None) -> Iterator[tuple[str, Any, str]]:
     """(dataset, value, unit) of what is known of the detector."""
-    attrs: Mapping[str, Any] = frames.attrs if geometry is None else vars(geometry)
+    attrs: Mapping[str, Any] = frames.attrs if geometry is None else frames.attrs | geometry.facts()
     for name, key, unit in (("beam_center", "beam_center_{}", "pixel"), ("pixel_size_m", "{}_pixel_size", "m")):
         for axis, value in zip("yx", attrs.get(name) or (), strict=False):
             yield f"{_DETECTOR}/{key.format(axis)}", float(value), unit

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.detector_maps import SCALES, UNITS, DetectorMaps, Facts, FlatMaps, Unit, check_unit
-from mrczdask.io.panel_geometry import read_panels
+from mrczdask.io.panel_geometry import PanelMaps, read_panels
 from mrczdask.io.poni_geometry import read_poni
 
 __all__ = ["SCALES", "UNITS", "Geometry", "Unit", "check_unit"]
+
+_NO_SIZE: Final = (1.0, 1.0)
+"""Sides of a pixel in metres, of a detector that is described in pixels."""
 
 
 class Geometry:
@@ -150,6 +153,8 @@ class Geometry:
         cls,
         url: str | os.PathLike[str],
         *,
+        shape: Sequence[int] | None = None,
+        frames: Any = None,
         distance_m: float | None = None,
         wavelength_m: float | None = None,
         mask: NDArray[Any] | None = None,
@@ -162,11 +167,18 @@ class Geometry:
         Parameters
         ----------
         url : str or path
-            A .geom file whose panels lie in one plane (ss, fs) of the data.
+            A .geom file whose panels lie in one plane (ss, fs) of the data, or in several along one axis (`dim1 = 0`,
+            `dim1 = 1`, ...), which lie one below the other in the geometry.
+        shape : sequence of int, optional
+            (y, x) of the frames, where they have more rows or columns than the panels take.
+        frames : DataArray, str, path or list of them, optional
+            The frames as `open_frames` gave them, or their HDF5 files: there a distance, energy or wavelength is read
+            that the .geom file says to be in the data files. Where it says nothing of them, the attributes `distance_m`
+            and `wavelength_m` of the DataArray count.
         distance_m : float, optional
-            From the sample to the detector, where the file names a place in the data files; `coffset` is added.
+            From the sample to the detector, in place of that of the file; `coffset` is added.
         wavelength_m : float, optional
-            Where the file names a place in the data files.
+            In place of that of the file.
         mask : array of bool, optional
             (y, x), True = bad; taken together with the bad regions of the file. Pixels of no panel are bad.
 
@@ -177,15 +189,31 @@ class Geometry:
         Raises
         ------
         MrcFormatError
-            The file is no geometry, or its panels are not in one plane of the data.
+            The file is no geometry, its panels are in data of several places, or do not fit the frames; a unit is not
+            one that CrystFEL has: m and mm for lengths, m and A for wavelengths, eV, keV and MeV for energies, V and kV
+            for voltages; or a place is not in the data files.
         FileNotFoundError
+
+        Notes
+        -----
+        As in CrystFEL, a length without unit is in metres, but `clen` from the data files in millimetres, an energy in
+        eV; a wavelength or voltage must have a unit. Of values that differ between frames the median is taken, and
+        warned of above 0.1 %.
 
         References
         ----------
         White et al., "CrystFEL: a software suite for snapshot serial crystallography", J. Appl. Cryst. 45 (2012).
         """
-        facts, maps = read_panels(os.fspath(url), distance_m, wavelength_m, mask)
+        facts, maps = read_panels(os.fspath(url), distance_m, wavelength_m, mask, shape, frames)
         return cls(**vars(facts), maps=maps)
+
+    def framed(self, shape: Sequence[int]) -> Geometry:
+        """The same detector for frames of a shape (y, x), where `from_geom` made it and they have pixels of no panel at
+        their end, which are bad; else unchanged."""
+        if tuple(shape) == self.shape or not isinstance(self.maps, PanelMaps):
+            return self
+        facts, maps = self.maps.framed(shape, self.mask)
+        return Geometry(**vars(facts), maps=maps)
 
     def moved(self, beam_center: tuple[float, float]) -> Geometry:
         """The same detector with the beam at another place, (y, x) in pixels: the beam of a microscope wanders.
@@ -205,14 +233,45 @@ class Geometry:
         )
 
     def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
-        """Radius of the centre of every pixel, (y, x) float64.
+        """Radius of the centre of every pixel.
 
-        In the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both r, or pixels.
+        Parameters
+        ----------
+        unit : {"q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"}
+            Of the radius; q needs the wavelength.
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            (y, x), in that unit.
+
+        Raises
+        ------
+        MrczdaskError
+            q is asked for, and the wavelength is not known.
+        ValueError
+            The unit is not known.
+
+        Notes
+        -----
+        With the angle 2theta to the beam, q = 4 pi sin(theta) / wavelength.
+
+        Examples
+        --------
+        >>> import mrczdask as md
+        >>> geometry = md.Geometry.flat((4, 4), distance_m=0.1, pixel_size_m=0.001)
+        >>> float(geometry.radius("r_mm").max().round(3)), float(geometry.radius("r_m").max().round(6))
+        (2.121, 0.002121)
         """
+        return self.maps.radius(unit) * SCALES.get(unit, 1.0)
+
+    def binned_radius(self, unit: Unit) -> NDArray[np.float64]:
+        """The radius in the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both
+        r, or pixels."""
         return self.maps.radius(unit)
 
     def flat_radius(self, y: NDArray[np.float64], x: NDArray[np.float64], unit: Unit) -> NDArray[np.float64]:
-        """Radius (y, x) at such distances from the beam, on a flat detector across it: in metres, or pixels."""
+        """As `binned_radius`, (y, x) so far from the beam on a flat detector across it, in metres, or pixels."""
         return self._flat.radius_at(y, x, unit)
 
     def azimuth(self) -> NDArray[np.float64]:
@@ -274,6 +333,18 @@ class Geometry:
         `polarization` is 1 for a beam polarized along x, 0 for none.
         """
         return self.maps.correction(polarization, solid_angle)
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the detector, by the names of the attributes of frames: it counts before what frames say.
+
+        A detector that was given without the side of a pixel (1 m) tells the beam centre alone.
+        """
+        center = [float(value) for value in self.beam_center]
+        if self.pixel_size_m == _NO_SIZE:
+            return {"beam_center": center}
+        sizes = [float(value) for value in self.pixel_size_m]
+        found = {"distance_m": float(self.distance_m), "pixel_size_m": sizes, "beam_center": center}
+        return found if self.wavelength_m is None else found | {"wavelength_m": float(self.wavelength_m)}
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         facts = (self.shape, self.distance_m, self.pixel_size_m, self.beam_center, self.wavelength_m, self.source)

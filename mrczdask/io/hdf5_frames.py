@@ -56,7 +56,8 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
         coords: dict[str, Any] = {}
         mask: FrameReader | None = None
         entry = file.get(places[0].asked.strip("/").split("/")[0])
-        detector = find_detector(entry) if hasattr(entry, "keys") else None
+        path = places[0].asked
+        detector = find_detector(entry, path, reader.shape[1:]) if hasattr(entry, "keys") else None
         if hasattr(entry, "keys"):
             coords = beam_centers(entry, reader.shape[0])
         if detector is not None:

@@ -9,36 +9,55 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.geom import GeomFile, parse_geom
 from mrczdask.io.detector_maps import Facts, Unit, below_pi, check_unit
+from mrczdask.io.geom_places import Frames, beam_and_distance
 
 OFF_GRID: Final = 0.01
 """Pixels that panels may be off a common grid where the beam is moved on it."""
 
 
 def read_panels(
-    url: str, distance_m: float | None, wavelength_m: float | None, mask: NDArray[Any] | None
+    url: str,
+    distance_m: float | None,
+    wavelength_m: float | None,
+    mask: NDArray[Any] | None,
+    shape: Sequence[int] | None = None,
+    frames: Frames | None = None,
 ) -> tuple[Facts, PanelMaps]:
     """The detector of a .geom file."""
     if not os.path.isfile(url):
         raise FileNotFoundError(url)
-    with open(url, encoding="utf-8", errors="replace") as file:
+    with open(url, encoding="utf-8-sig", errors="replace") as file:
         text = file.read()
+    if shape is None and isinstance(frames, xr.DataArray):
+        shape = frames.shape[-2:]
     try:
-        said = parse_geom(text)
-        positions, normals, bad = said.maps(distance_m)
+        said = parse_geom(text).framed(shape)
+        if distance_m is None or wavelength_m is None:
+            told = beam_and_distance(said, frames, is_given=(distance_m is not None, wavelength_m is not None))
+            distance_m = told[0] if distance_m is None else distance_m
+            wavelength_m = told[1] if wavelength_m is None else wavelength_m
+        return _detector(said, text, distance_m, wavelength_m, mask)
     except MrcFormatError as error:
         raise error.at(url) from None
+
+
+def _detector(
+    said: GeomFile, text: str, distance_m: float | None, wavelength_m: float | None, mask: NDArray[Any] | None
+) -> tuple[Facts, PanelMaps]:
+    positions, normals, bad = said.maps(distance_m)
     first = said.panels[0]
     facts = Facts(
         said.shape,
         distance_m=float(positions[2][~bad].mean()) if not bad.all() else 0.0,
         pixel_size_m=(1 / first.pixels_per_m, 1 / first.pixels_per_m),
         beam_center=_beam_center(positions, bad, first.pixels_per_m),
-        wavelength_m=wavelength_m or said.wavelength_m,
+        wavelength_m=wavelength_m,
         mask=bad if mask is None else bad | np.asarray(mask, bool),
         source=hashlib.sha256(f"{text}{distance_m}".encode()).hexdigest(),
     )
@@ -58,6 +77,14 @@ class PanelMaps:
     """The distance that stands for that of the file."""
     xyz: NDArray[np.float64] = field(repr=False)
     normals: NDArray[np.float64] = field(repr=False)
+
+    def framed(self, shape: Sequence[int], mask: NDArray[np.bool_]) -> tuple[Facts, PanelMaps]:
+        """The same panels in frames with more rows or columns at the end, which are of no panel: those are bad."""
+        said = self.said.framed(shape)
+        old = mask.reshape(self.said.layers, -1, mask.shape[1])
+        new = np.zeros((self.said.layers, said.shape[0] // self.said.layers, said.shape[1]), bool)
+        new[:, : old.shape[1], : old.shape[2]] = old
+        return _detector(said, self.text, self.given_m, self.facts.wavelength_m, new.reshape(said.shape))
 
     @property
     def shift_m(self) -> tuple[float, float]:

@@ -91,6 +91,8 @@ def write_peaks(
     """
     target = os.fspath(path)
     table = as_peaks(peaks, target)
+    if geometry is not None and "shape" in table.attrs:
+        geometry = geometry.framed(table.attrs["shape"])
     if geometry is not None and CENTER[0] in table.header.coords:
         geometry.moved(geometry.beam_center)
     pieces = table.pieces()

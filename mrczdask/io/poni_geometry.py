@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from logging.handlers import BufferingHandler
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 from mrczdask.errors import MissingExtraError, MrczdaskError
 from mrczdask.formats.poni import FIRST_PIXEL_FIRST, FlatPoni, flat_poni, poni_fault
 from mrczdask.io.detector_maps import DetectorMaps, Facts, FlatMaps, Unit, below_pi, check_unit
+
+_BESIDE: Final = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+_STEPS: Final = 20
+_STILL: Final = 1e-9
+"""Pixels by which the last step towards the beam moves."""
 
 
 def read_poni(url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None) -> tuple[Facts, DetectorMaps]:
@@ -50,9 +55,28 @@ def read_poni(url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None) 
     )
     if integrator is None or _is_plain(integrator):
         return facts, FlatMaps(facts)
-    fit = integrator.getFit2D()
-    facts = replace(facts, beam_center=(float(fit["centerY"]), float(fit["centerX"])))
-    return facts, PoniMaps(facts, integrator)
+    if not integrator.detector.shape:  # orientations count from the last row and column
+        integrator.detector.max_shape = integrator.detector.shape = size
+    maps = PoniMaps(facts, integrator)
+    facts = replace(facts, beam_center=_beam_center(maps, size))
+    return facts, replace(maps, facts=facts)
+
+
+def _beam_center(maps: PoniMaps, shape: tuple[int, int]) -> tuple[float, float]:
+    """(y, x) in pixels where the beam meets the detector, from the positions of pixels: `getFit2D` of pyFAI counts from
+    other corners for detectors of orientation 1, 2 and 4.
+
+    Newton's method: one step on a flat detector of even pixels, some where pixels are distorted.
+    """
+    place = np.array(shape) / 2 - 0.5
+    for _ in range(_STEPS):
+        _, y, x = maps.positions(*(place[:, None] + _BESIDE))
+        away = np.array([y, x])  # of the place, of the one below and of the one to the right
+        step = np.linalg.solve(away[:, 1:] - away[:, :1], -away[:, 0])
+        place = place + step
+        if np.abs(step).max() < _STILL:
+            break
+    return float(place[0] + 0.5), float(place[1] + 0.5)
 
 
 def _check(url: str, found: FlatPoni) -> None:

@@ -201,10 +201,10 @@ def _dummy(table: Ragged, path: str) -> float:
 
 
 def _facts(geometry: Geometry | None, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the detector: the geometry counts before what the frames said."""
     names = ("distance_m", "pixel_size_m", "beam_center", "wavelength_m")
-    if geometry is None:
-        return {name: attrs[name] for name in names if attrs.get(name) is not None}
-    return {name: getattr(geometry, name) for name in names if getattr(geometry, name) is not None}
+    known = {name: attrs[name] for name in names if attrs.get(name) is not None}
+    return known if geometry is None else known | geometry.facts()
 
 
 def _pyfai(store: GrownStore, blocks: Iterable[Columns], peaks: list[PeakLists | PaddedPeaks]) -> None:

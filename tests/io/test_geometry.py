@@ -217,7 +217,18 @@ def test_distance_and_wavelength_may_come_from_elsewhere(tmp_path: Path) -> None
         (PANELS, "", "no panels"),
         ("left/fs = +1.0x +0.0y\n", "", "panel left lacks fs"),
         ("left/max_fs = 39", "left/max_fs = -1", "panel left spans"),
-        ("dim0 = %", "dim3 = 2", "layers of their own"),
+        ("left/fs = +1.0x +0.0y", "left/fs = x\nleft/dim3 = 2", "several layouts or places"),
+        ("dim1 = ss\ndim2 = fs", "dim1 = fs\ndim2 = ss", "fast axis fs comes before ss"),
+        ("clen = 0.120", "clen = 12 cm", "clen = 12 cm: the unit cm is not one of CrystFEL's"),
+        ("clen = 0.120", "clen = 120mm", "put a blank"),
+        ("clen = 0.120", "clen = nan", "give a finite number"),
+        ("wavelength = 1.3 A", "wavelength = 0.13 nm", "the unit nm is not one of CrystFEL's"),
+        ("wavelength = 1.3 A", "wavelength = 1.3", "wavelength = 1.3: the unit is missing"),
+        ("wavelength = 1.3 A", "photon_energy = 9.5 KeV", "CrystFEL knows eV, keV, MeV"),
+        ("wavelength = 1.3 A", "electron_voltage = 300", "the unit is missing"),
+        ("wavelength = 1.3 A", "photon_energy = 0", "it must be above 0"),
+        ("clen = 0.120", "clen = 0.1\ndetector_shift_x = 3 um", "the unit um"),
+        ("clen = 0.120", "clen = 0.1\ncoffset = 3 mm", "coffset = 3 mm: give a number of metres"),
         ("right/min_ss = 60", "right/min_ss = 50", "lies on another"),
         ("left/corner_x = -43.5", "left/corner_x = east", "panel left: could not convert"),
     ],
@@ -310,7 +321,7 @@ def test_the_maps_of_an_even_detector_are_those_of_pyfai(
     np.testing.assert_allclose(ours.correction(0.9, False), theirs.polarization(ours.shape, 0.9), rtol=1e-6)
     np.testing.assert_allclose(ours.azimuth(), theirs.center_array(ours.shape, "chi_rad"), atol=1e-12)
     for unit in ("q_A^-1", "2th_deg", "r_m"):
-        wanted = theirs.array_from_unit(ours.shape, "center", unit, scale=False)
+        wanted = theirs.array_from_unit(ours.shape, "center", unit, scale=True)
         np.testing.assert_allclose(ours.radius(unit), wanted, rtol=1e-12)
 
 

@@ -227,7 +227,7 @@ def test_the_geometry_beside_a_cxi_file_is_the_one_crystfel_reads(data_dir: Path
         ours = md.Geometry.from_poni(name)
         md.write_peaks(md.open_peaks(known.parent / "bragg_stills_peaks.cxi"), tmp_path / "run.cxi", geometry=ours)
         read = md.Geometry.from_geom(tmp_path / "run.geom")
-        np.testing.assert_allclose(read.radius("q_A^-1"), pyfai.load(str(name)).array_from_unit(unit="q_nm^-1"), 1e-5)
+        np.testing.assert_allclose(read.radius("q_A^-1"), pyfai.load(str(name)).array_from_unit(unit="q_A^-1"), 1e-5)
     theirs = md.Geometry.from_geom(known.parent / "bragg_stills_cxi.geom")
     md.write_peaks(md.open_peaks(tmp_path / "run.cxi"), tmp_path / "again.cxi", geometry=theirs)
     np.testing.assert_array_equal(
