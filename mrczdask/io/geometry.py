@@ -208,8 +208,11 @@ class Geometry:
         return cls(**vars(facts), maps=maps)
 
     def framed(self, shape: Sequence[int]) -> Geometry:
-        """The same detector for frames of a shape (y, x), where `from_geom` made it and they have pixels of no panel at
-        their end, which are bad; else unchanged."""
+        """The same detector for frames of a shape (y, x).
+
+        Frames may have rows and columns of no panel at their end where `from_geom` made it: those are bad. Any other
+        detector is unchanged.
+        """
         if tuple(shape) == self.shape or not isinstance(self.maps, PanelMaps):
             return self
         facts, maps = self.maps.framed(shape, self.mask)
@@ -266,8 +269,10 @@ class Geometry:
         return self.maps.radius(unit) * SCALES.get(unit, 1.0)
 
     def binned_radius(self, unit: Unit) -> NDArray[np.float64]:
-        """The radius in the unit in which pixels are binned: 1/nm for both q, radians for both 2theta, metres for both
-        r, or pixels."""
+        """The radius in the unit in which pixels are binned.
+
+        1/nm for both q, radians for both 2theta, metres for both r, or pixels.
+        """
         return self.maps.radius(unit)
 
     def flat_radius(self, y: NDArray[np.float64], x: NDArray[np.float64], unit: Unit) -> NDArray[np.float64]:
