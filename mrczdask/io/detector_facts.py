@@ -45,18 +45,18 @@ def find_detector(entry: Any, path: str = "", shape: tuple[int, ...] | None = No
     It holds the dataset, or a link to it, or has the name of a group above it. Else it is the only one that tells
     anything, or whose images have the shape; where none of this is so, a warning is given and there is none.
     """
-    found = [group for group in _groups(entry, depth=3) if _is_detector(group)]
+    found = list(dict.fromkeys(group for group in _groups(entry, depth=3) if _is_detector(group)))
     if len(found) < 2:
         return found[0] if found else None
     place = f"/{path.strip('/')}"
     if inside := [group for group in found if place.startswith(f"{group.name}/")]:
         return inside[-1]
-    frames = _item(entry.file, place)
+    frames = followed(entry.file, place)
     tests: tuple[Callable[[Any], bool], ...] = (
-        lambda group: frames is not None and any(_item(group, name) == frames for name in group),
+        lambda group: frames is not None and any(followed(group, name) == frames for name in group),
         lambda group: group.name.rpartition("/")[2] in place.split("/"),
         lambda group: any(name in group for name in _TELLING),
-        lambda group: shape is not None and any(_shape(_item(group, name))[-2:] == shape for name in group),
+        lambda group: shape is not None and any(_shape(followed(group, name))[-2:] == shape for name in group),
     )
     left = found
     for test in tests:
@@ -76,28 +76,33 @@ def _is_detector(group: Any) -> bool:
     return named is not None or _text(group.attrs.get("NX_class", "")) == "NXdetector"
 
 
-def _item(group: Any, name: str) -> Any | None:
-    """What a name leads to; None where it is in a file that is missing."""
-    try:
-        return group.get(name)
-    except (KeyError, OSError, RuntimeError):
-        return None
-
-
 def _shape(item: Any) -> tuple[int, ...]:
     return tuple(getattr(item, "shape", None) or ())
 
 
-def _groups(parent: Any, depth: int) -> Iterator[Any]:
-    for name in parent:
-        link = parent.get(name, getlink=True)
-        if type(link).__name__ != "HardLink":
-            continue
-        child = parent[name]
-        if hasattr(child, "keys"):
+def _groups(parent: Any, depth: int, known: frozenset[Any] = frozenset()) -> Iterator[Any]:
+    """Groups in a group and in those: what stands in it before what its links lead to."""
+    links = {name: parent.get(name, getlink=True) for name in parent}
+    for name in sorted(links, key=lambda name: hasattr(links[name], "path")):
+        child = followed(parent, name)
+        if hasattr(child, "keys") and child not in known:
             yield child
             if depth > 1:
-                yield from _groups(child, depth - 1)
+                yield from _groups(child, depth - 1, known | {child})
+
+
+def followed(group: Any, name: str) -> Any | None:
+    """What a name in a group leads to, if anything.
+
+    In an object store the library would look for what an external link leads to in the same file.
+    """
+    link = group.get(name, getlink=True)
+    if hasattr(link, "filename") and group.file.driver == "fileobj":
+        return None
+    try:
+        return group.get(name)
+    except (KeyError, RuntimeError, OSError):  # links in a ring, or a file that is missing
+        return None
 
 
 def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -137,7 +142,16 @@ def beam_centers(entry: Any, shots: int) -> dict[str, Any]:
 def mask_of(detector: Any, shape: tuple[int, ...]) -> Any | None:
     """The dataset of the mask, if it is of the shape (y, x) of the frames."""
     for name in _MASKS:
-        found = detector.get(name)
+        found = followed(detector, name)
+        link = None if found is not None else detector.get(name, getlink=True)
+        if link is not None:
+            where = f"{getattr(link, 'filename', '')} {link.path}".strip()
+            warnings.warn(
+                f"{detector.name}/{name} leads to {where}, which is not there: these pixels are not masked. "
+                "Put it where it is expected, or give mask=",
+                MrczdaskWarning,
+                stacklevel=2,
+            )
         if found is not None and getattr(found, "shape", None) == shape and found.dtype.kind in "iub":
             return found
     return None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.io.hdf5_chunks import ChunkTable, chunk_table
+from mrczdask.io.hdf5_links import files_of, home_of
 from mrczdask.io.source import Source, open_source
 
 _FEW: Final = 64
@@ -24,6 +25,8 @@ class Rows:
 
     table: ChunkTable = field(repr=False)
     first: int = 0
+    url: str = ""
+    """The file that holds them, which links may lead to."""
 
     def between(self, first: int, last: int) -> Rows:
         """What reading these rows needs."""
@@ -33,7 +36,7 @@ class Rows:
         part = slice(first // step, max(-(-last // step), first // step + 1))
         one = self.table
         cut = replace(one, offsets=one.offsets[part], sizes=one.sizes[part], skipped=one.skipped[part])
-        return Rows(cut, part.start)
+        return Rows(cut, part.start, self.url)
 
     def read(self, source: Source, first: int, last: int, url: str, frame: int | None) -> NDArray[Any]:
         """Rows as they are stored, in the byte order of this machine; errors name the file and the frame."""
@@ -58,10 +61,11 @@ class Rows:
         return out.astype(table.stored.newbyteorder("="), copy=False)
 
 
-def rows_of(dataset: Any) -> Rows | None:
-    """Where the rows of an open dataset are; None where they can be had from the library only."""
+def rows_of(dataset: Any, url: str, storage_options: Mapping[str, Any] | None) -> Rows | None:
+    """Where the rows are of an open dataset that was asked for in a file; None where only the library reads them."""
+    files = files_of(dataset, home_of(dataset, url).url, storage_options)  # what is missing the library takes for 0
     table = chunk_table(dataset) if dataset.ndim and dataset.dtype.kind in "iuf" and dataset.chunks else None
-    return None if table is None else Rows(table)
+    return None if table is None else Rows(table, url=files[0])
 
 
 def whole(dataset: Any, url: str, storage_options: Mapping[str, Any] | None) -> NDArray[Any]:
@@ -75,8 +79,8 @@ def rows_between(
     dataset: Any, first: int, last: int, url: str, storage_options: Mapping[str, Any] | None
 ) -> NDArray[Any]:
     """Rows of an open dataset of HDF5, or array of Zarr."""
-    rows = rows_of(dataset) if hasattr(dataset, "id") else None
+    rows = rows_of(dataset, url, storage_options) if hasattr(dataset, "id") else None
     if rows is None or not prod(dataset.shape):
         return np.asarray(dataset[first:last])
-    with open_source(url, storage_options, size=rows.table.end) as source:
-        return rows.read(source, first, min(last, int(dataset.shape[0])), url, None)
+    with open_source(rows.url, storage_options, size=rows.table.end) as source:
+        return rows.read(source, first, min(last, int(dataset.shape[0])), rows.url, None)

@@ -111,7 +111,7 @@ def _found(path: str, storage_options: Options) -> tuple[xr.Dataset, SparseFile,
             problem = f"the pointers of the frames do not rise from 0 to {stored}: the file is damaged"
             raise MrcFormatError(problem, url=path)
         names = (*columns, *(TABLES if "radius" in header.coords else ()))
-        known = {name: rows_of(group[name]) for name in names if hasattr(group[name], "id")}
+        known = {name: rows_of(group[name], path, storage_options) for name in names if hasattr(group[name], "id")}
         dtype = group["intensity"].dtype.newbyteorder("=")
     tables = {name: rows for name, rows in known.items() if rows is not None}
     return header, replace(source, storage_options=storage_options, tables=tables), pointer, np.dtype(dtype)

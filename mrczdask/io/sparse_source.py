@@ -74,10 +74,11 @@ class SparseFile:
         found: dict[str, NDArray[Any]] = {}
         known = [name for name in names if name in self.tables]
         with damaged(self.path, _DAMAGED, shot):
-            if known:
-                end = max(self.tables[name].table.end for name in known)
-                with open_source(self.path, self.storage_options, size=end) as source:
-                    found = {n: self.tables[n].read(source, first, last, self.path, shot) for n in known}
+            for url in dict.fromkeys(self.tables[name].url for name in known):
+                tables = {name: self.tables[name] for name in known if self.tables[name].url == url}
+                end = max(one.table.end for one in tables.values())
+                with open_source(url, self.storage_options, size=end) as source:
+                    found |= {name: one.read(source, first, last, url, shot) for name, one in tables.items()}
             if len(known) < len(names):
                 with opened(self.path, self.storage_options, whole=True) as file:
                     for name in names:

@@ -16,19 +16,22 @@ from numpy.typing import NDArray
 from mrczdask.errors import MrcFormatError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.formats.blosc_frame import BLOSC1, HEADER_BYTES, parse_chunk_header
-from mrczdask.io.frames import HDF5_SUFFIXES, open_frames
+from mrczdask.io.frames import HDF5_SUFFIXES
 from mrczdask.io.hdf5_chunks import GZIP, SHUFFLE, ZSTD_FILTER, ChunkTable
+from mrczdask.io.hdf5_frames import open_hdf5_frames
 from mrczdask.io.hdf5_reader import ChunkReader
 from mrczdask.io.movie import open_file
 from mrczdask.io.mrc_reader import MrcReader
+from mrczdask.io.part_reader import PartReader
+from mrczdask.io.reader import FrameReader
 from mrczdask.io.session import OPEN_THREADS, open_all
 from mrczdask.io.source import open_source, without_secrets
 from mrczdask.io.sparse_blocks import Columns, KeptBlocks
-from mrczdask.io.stamps import file_stamps
+from mrczdask.io.stamps import file_stamp, file_stamps
 
 ROW_BLOCK_BYTES: Final = 4 << 20
 """Of plain MRC a chunk is so many rows: a few rows of a large frame do not load all of it."""
-_PLAN: Final = {"verb": "virtualize", "format": 1}
+_PLAN: Final = {"verb": "virtualize", "format": 2}
 """Kept files of another format are not gone on with."""
 _COORD: Final = "coord."
 
@@ -46,7 +49,10 @@ class Codecs:
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """A file (frame, y, x): its chunks as byte ranges on a grid, and what it says of itself, as plain values."""
+    """A file (frame, y, x): its chunks as byte ranges on a grid, and what it says of itself, as plain values.
+
+    `data` is the file of these bytes where another is linked to.
+    """
 
     url: str
     stamp: str
@@ -60,10 +66,17 @@ class IndexedFile:
     attrs: Mapping[str, Any] = field(repr=False, default_factory=dict)
     session: Mapping[str, Any] = field(repr=False, default_factory=dict)
     acquired: np.datetime64 | None = None
+    data: str = ""
+
+    @property
+    def home(self) -> str:
+        """The file that holds the pixels."""
+        return self.data or self.url
 
     def columns(self) -> Columns:
         """As arrays and JSON, to be kept."""
         facts: dict[str, Any] = {"url": self.url, "stamp": self.stamp, "shape": self.shape, "chunk": self.chunk}
+        facts |= {"data": self.data}
         facts |= {"stored": self.stored.str, "kind": self.codecs.kind, "filters": self.codecs.filters}
         facts |= {"attrs": dict(self.attrs), "session": dict(self.session)}
         facts |= {"acquired": None if self.acquired is None else str(self.acquired)}
@@ -88,6 +101,7 @@ class IndexedFile:
             coords={name: (tuple(dims), columns[f"{_COORD}{name}"]) for name, dims in facts["dims"].items()},
             attrs=facts["attrs"],
             session=facts["session"],
+            data=facts["data"],
             acquired=None if facts["acquired"] is None else np.datetime64(facts["acquired"]),
         )
 
@@ -105,13 +119,20 @@ class KeptFiles:
         with ThreadPoolExecutor(OPEN_THREADS) as pool:
             kept = [IndexedFile.of_columns(columns) for columns in pool.map(self.blocks.read, wanted)]
         stamps = file_stamps([one.url for one in kept], options)
-        same = {one.url: one for one, stamp in zip(kept, stamps, strict=True) if one.stamp == stamp}
+        homes = file_stamps([one.home for one in kept], options)
+        now = [_both(*pair) for pair in zip(stamps, homes, strict=True)]
+        same = {one.url: one for one, stamp in zip(kept, now, strict=True) if one.stamp == stamp}
         return {url: same[url] for url in urls if url in same}
 
     def keep(self, indexed: IndexedFile) -> IndexedFile:
         """Keep a file, and hand it on."""
         self.blocks.write(_number(indexed.url), indexed.columns())
         return indexed
+
+
+def _both(stamp: str, home: str) -> str:
+    """The stamp of a file and of the one that it links to."""
+    return stamp if stamp == home else f"{stamp} {home}"
 
 
 def _number(url: str) -> int:
@@ -215,37 +236,41 @@ def _blosc_kind(reader: MrcReader, options: Options) -> Literal["blosc", "blosc_
 
 
 def _of_hdf5(url: str, options: Options) -> IndexedFile:
-    images = open_frames(url, chunks=None, storage_options=options)
-    reader = _chunk_reader(url, images)
+    frames = open_hdf5_frames(url, storage_options=options)
+    reader, kept = _chunk_reader(url, frames.reader)
     table = reader.table
     grid = (-1, *table.offsets.shape[-2:])
+    offsets, lengths = (part.reshape(grid)[kept].astype(np.uint64) for part in (table.offsets, table.sizes))
     return IndexedFile(
         url=url,
-        stamp=reader.library.stamp,
-        shape=(math.prod(table.shape[:-2]), *table.shape[-2:]),
+        stamp=_both(file_stamp(url, options), file_stamp(reader.url, options)),
+        shape=frames.reader.shape,
         chunk=(table.chunk[0] if len(table.shape) == 3 else 1, *table.chunk[-2:]),
         stored=table.stored,
         codecs=_hdf5_codecs(table, url),
-        offsets=table.offsets.reshape(grid).astype(np.uint64),
-        lengths=table.sizes.reshape(grid).astype(np.uint64),
-        attrs={name: plain(value) for name, value in images.attrs.items()},
+        offsets=offsets,
+        lengths=lengths,
+        attrs={name: plain(value) for name, value in frames.attrs.items()},
+        data="" if reader.url == url else reader.url,
     )
 
 
-def _chunk_reader(url: str, images: Any) -> ChunkReader:
-    array = getattr(images.variable._data, "array", None)
-    while array is not None and not hasattr(array, "readers"):
-        array = getattr(array, "array", None)
-    reader = array.readers[0] if array is not None else None
-    reader = getattr(reader, "reader", reader)
+def _chunk_reader(url: str, reader: FrameReader) -> tuple[ChunkReader, slice]:
+    """The reader of the chunks, and which of those along the first axis are meant."""
+    first, n = 0, reader.shape[0]
+    while isinstance(reader, PartReader):  # of a virtual dataset
+        first, reader = first + reader.first, reader.reader
     if not isinstance(reader, ChunkReader):
         raise MrcFormatError("the frames are no chunks with byte ranges of one dataset: write_archive copies", url=url)
     table = reader.table
     if (table.offsets < 0).any() or table.skipped.any():
         raise MrcFormatError("chunks were never written, or without their filters: write_archive copies", url=url)
+    step = table.chunk[0] if len(table.shape) == 3 else 1
     if len(table.shape) > 3 and math.prod(table.chunk[:-2]) != 1:
         raise MrcFormatError(f"chunks of {table.chunk} hold several rows of a scan: write_archive copies", url=url)
-    return reader
+    if first % step:
+        raise MrcFormatError(f"frame {first} is inside of a chunk: write_archive copies", url=url)
+    return reader, slice(first // step, -(-(first + n) // step))
 
 
 def _hdf5_codecs(table: ChunkTable, url: str) -> Codecs:

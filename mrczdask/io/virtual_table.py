@@ -69,7 +69,7 @@ def read_table(
         chunk=(1, *indexed[0].chunk),
         stored=indexed[0].stored,
         codecs=codecs,
-        urls=tuple(map(absolute, names)),
+        urls=tuple(absolute(file.home) for file in indexed),
         offsets=np.stack([file.offsets for file in indexed]),
         lengths=np.stack([file.lengths for file in indexed]),
         coords=xr.Dataset(coords=coords_of(names, indexed)),
