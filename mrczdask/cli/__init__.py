@@ -42,6 +42,15 @@ for _name, _where, _line in _COMMANDS:
 INTERRUPTED = "interrupted: files are whole or not there; of an archive parts may lack: the same command goes on"
 
 
+def _told(error: Exception) -> str:
+    """Return an error in one line."""
+    from mrczdask.errors import MrczdaskError
+
+    if isinstance(error, FileNotFoundError) and not isinstance(error, MrczdaskError):
+        return f"{error.filename or error}: there is no such file"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 (failed) or 2 (bad usage).
 
@@ -65,11 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(INTERRUPTED, file=sys.stderr)
         return FAILED
     except (MrczdaskError, OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError) and not isinstance(error, MrczdaskError)
-        said = " ".join(str(error).split())
-        print(
-            f"{error.filename or error}: there is no such file" if missing else f"{type(error).__name__}: {said}",
-            file=sys.stderr,
-        )
+        print(_told(error), file=sys.stderr)
         return FAILED
     return int(status or OK)
