@@ -21,6 +21,7 @@ from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
 from mrczdask.io.ragged_archive import RaggedPlan, as_ragged, holds_ragged, open_ragged
+from mrczdask.io.replacing import prepared, put_in_place
 from mrczdask.io.stores import Place, open_store
 from mrczdask.io.virtual import SUFFIXES, open_virtual
 
@@ -40,6 +41,7 @@ def write_archive(
     codec: ArchiveCodec | Any = "auto",
     frames_per_shard: int | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     create_only: bool = False,
     region: Mapping[str, slice] | None = None,
     consolidate: bool = False,
@@ -72,7 +74,10 @@ def write_archive(
         Frames in one shard; by default those of a Dask chunk.
     resume : bool
         Go on with what was begun with the same parameters, or do nothing where all is there; shards of movies whose
-        files changed are written again. False: the arrays in the group are replaced.
+        files changed are written again. False: write the group anew. Its old arrays stay until the new ones, written
+        beside them, are whole, so that these may be computed from them.
+    overwrite : bool
+        With ``resume=False``: replace also what another verb or program has written into the group.
     create_only : bool
         Create the arrays and write no pixels: the first step of a job array.
     region : mapping of str to slice, optional
@@ -132,12 +137,20 @@ def write_archive(
     for plan in plans:
         if region is not None and plan.stored() is None:
             raise ResumeError(f"{plan.name}: a region needs an archive: write_archive(..., create_only=True) makes it")
-        plan.prepare(resume=resume or region is not None)
-    for plan in [] if create_only else plans:
-        label = plan.name.rsplit("/", 1)[-1]
-        run_resumable(plan.regions(region), plan.journal, progress=progress, label=label, inside=plan.changing)
+        chosen = prepared(plan, resume=resume or region is not None, overwrite=overwrite, in_place=create_only)
+        if not create_only:
+            label = plan.name.rsplit("/", 1)[-1]
+            run_resumable(
+                chosen.regions(region), chosen.journal, progress=progress, label=label, inside=chosen.changing
+            )
+        if chosen.group != plan.group:
+            put_in_place(plan.store(read_only=False), plan.group)
     for where, table in tables.items():
-        RaggedPlan(table, url, where, options).write(resume=resume, progress=progress)
+        ragged = RaggedPlan(table, url, where, options)
+        written = prepared(ragged, resume=resume, overwrite=overwrite)
+        written.write(progress)
+        if written.group != where:
+            put_in_place(open_store(url, options, read_only=False), where)
     if region is None:
         renew_consolidated(open_store(url, options, read_only=False), wanted=consolidate)
     return _reopened(obj, url, list(nodes), storage_options)

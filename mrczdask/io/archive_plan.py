@@ -20,8 +20,7 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from mrczdask.errors import ResumeError
-from mrczdask.execution.resume import Region, check_plan, digest
+from mrczdask.execution.resume import Region, digest
 from mrczdask.io.archive_codecs import encoding_of
 from mrczdask.io.archive_group import EVERY_CHUNK, arrays_of, delete_arrays, recorded
 from mrczdask.io.movie_array import MovieArray
@@ -82,21 +81,10 @@ class GroupPlan:
         """The plan in the store, where the group was created whole."""
         return self.journal.read(_in(next(iter(self.lazy)), PLAN)) if self.lazy else None
 
-    def prepare(self, *, resume: bool) -> None:
-        """Check what is stored against the plan, or create it."""
-        stored = self.stored() if resume else None
-        if stored is not None:
-            check_plan(stored, self.content, self.name)
-            return
-        if resume and self.lazy and (foreign := self._foreign()):
-            raise ResumeError(
-                f"{self.name}: holds {foreign} and no plan of {VERB}: resume=False (--no-resume) replaces it, "
-                "another group= keeps it"
-            )
-        self._create()
-
-    def _foreign(self) -> str | None:
+    def foreign(self) -> str | None:
         """An array in the group that another program, or another call, has written."""
+        if not self.lazy:
+            return None
         store = self.store(read_only=True)
         for name, array in arrays_of(store, self.group).items():
             known = name in self.dataset.variables
@@ -104,7 +92,7 @@ class GroupPlan:
                 return f"the array {name!r}"
         return None
 
-    def _create(self) -> None:
+    def create(self) -> None:
         """Arrays without pixels, coordinates whole; the plan last: where it is, all is."""
         store = self.store(read_only=False)
         delete_arrays(store, self.group)

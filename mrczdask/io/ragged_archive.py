@@ -21,7 +21,7 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError, ResumeError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
-from mrczdask.execution.resume import check_plan, digest, region_lock
+from mrczdask.execution.resume import digest, region_lock
 from mrczdask.io.archive_group import (
     EVERY_CHUNK,
     arrays_of,
@@ -41,6 +41,7 @@ from mrczdask.io.stores import (
     ERROR,
     JOURNAL,
     MISSING,
+    STATE,
     VERB,
     ArchiveStore,
     Place,
@@ -52,8 +53,6 @@ from mrczdask.io.stores import (
 
 LAYOUT: Final = "ragged_layout"
 """Attribute of a group that holds a ragged table: the names of its columns."""
-STATE: Final = "blocks.json"
-"""The plan, the shots of each block, and how many blocks are whole; in the journal of the pointers."""
 ROWS: Final = 1 << 18
 SHOTS: Final = 512
 """Rows and shots of a Zarr chunk, and shots of a block of a table in memory."""
@@ -122,27 +121,26 @@ class RaggedPlan:
     def _state(self) -> str:
         return f"{self.layout.pointer}/{JOURNAL}/{STATE}"
 
-    def write(self, *, resume: bool, progress: Progress) -> None:
+    def stored(self) -> dict[str, Any] | None:
+        """The plan in the store, where the group was created whole."""
+        state = journal_of(self.place, self.group, self.options).read(self._state)
+        return None if state is None else state["plan"]
+
+    def write(self, progress: Progress) -> None:
         """Write the blocks that are not there, under a lock.
 
         Raises
         ------
         ResumeError
-            The group was begun with another table, or another process writes it.
+            Another process writes the table.
         """
         journal = journal_of(self.place, self.group, self.options)
-        stored = journal.read(self._state) if resume else None
-        if stored is None:
-            if resume:
-                self._check_free()
-            self._create()
-            stored = {"plan": self.content, "shots": list(self.table.chunks), "done": 0}
-            journal.write(self._state, stored)
-        check_plan(stored["plan"], self.content, self.name)
         with region_lock(journal, f"{self._state}.lock") as mine:
             if not mine:
                 raise ResumeError(f"{self.name}: another process writes this table: wait for it")
-            stored = journal.read(self._state) or stored
+            stored = journal.read(self._state)
+            if stored is None:
+                raise ResumeError(f"{self.name}: another process replaced this table: call again")
             with track(progress, len(self.table.chunks), self.name.rsplit("/", 1)[-1]) as advance:
                 for _ in range(stored["done"]):
                     advance()
@@ -150,19 +148,22 @@ class RaggedPlan:
                     with changing(journal, (*self.layout.columns, self.layout.pointer, *self._counted)):
                         self._append(journal, stored, advance)
 
-    def _check_free(self) -> None:
-        """Refuse a group that holds what another call or program has written."""
+    def foreign(self) -> str | None:
+        """An array in the group that another program, or another call, has written."""
         arrays = arrays_of(open_store(self.place, self.options, read_only=True), self.group)
         ours = {*map(str, self.table.header.variables), self.layout.pointer, self.layout.count, *self.layout.columns}
         for name, array in arrays.items():
             if name not in ours or (name in self.layout.columns and array.shape != (0,)):
-                raise ResumeError(
-                    f"{self.name}: holds the array {name!r} and no plan of {VERB}: resume=False (--no-resume) "
-                    "replaces it, another group= keeps it"
-                )
+                return f"the array {name!r}"
+        return None
 
-    def _create(self) -> None:
-        """What is known beforehand whole, and the arrays of the blocks, empty."""
+    def create(self) -> None:
+        """What is known beforehand whole, and the arrays of the blocks, empty; the plan last."""
+        self._create_arrays()
+        state = {"plan": self.content, "shots": list(self.table.chunks), "done": 0}
+        journal_of(self.place, self.group, self.options).write(self._state, state)
+
+    def _create_arrays(self) -> None:
         store = open_store(self.place, self.options, read_only=False)
         delete_arrays(store, self.group)
         table, layout, n = self.table, self.layout, len(self.table)

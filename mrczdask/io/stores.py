@@ -26,8 +26,14 @@ T = TypeVar("T")
 JOURNAL: Final = ".journal"
 """Folder of the plan and the marks, inside that of an array: readers of Zarr do not look there for nodes."""
 PLAN: Final = "plan.json"
+STATE: Final = "blocks.json"
+"""Of a ragged table, in the journal of its pointers: the plan, the shots of each block, how many blocks are whole."""
 VERB: Final = "write_archive"
 _CHUNKS: Final = "/c/"
+BESIDE: Final = ".replacing"
+"""Group, inside the one whose arrays are replaced, in which the new ones are written."""
+CREATING: Final = ".creating.lock"
+"""Held in a group while it is created."""
 MISSING, ERROR = "missing_chunks", "error"
 """Attribute of an array, and its value where each chunk was written: one that is missing is not the fill value."""
 
@@ -147,9 +153,10 @@ class ArchiveStore(Store):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Names right below a prefix."""
+        """Names right below a prefix, without those by which a group is created or replaced."""
         for key in await self._listed(lambda: self.store.list_dir(prefix), prefix):
-            yield key
+            if key.rstrip("/") not in (BESIDE, CREATING):
+                yield key
 
     async def _listed(self, start: Callable[[], AsyncIterator[str]], prefix: str) -> Sequence[str]:
         async def collect() -> Sequence[str]:

@@ -223,7 +223,12 @@ def test_what_another_program_wrote_is_kept(tmp_path: Path) -> None:
     movie = md.simulate.poisson((3, 8, 8), mean=1.0, seed=0)
     with pytest.raises(ResumeError, match=r"s\.zarr: holds the array 'images' and no plan.*resume=False"):
         md.write_archive(movie, tmp_path / "s.zarr")
-    np.testing.assert_array_equal(md.write_archive(movie, tmp_path / "s.zarr", resume=False), movie)
+    with pytest.raises(
+        ResumeError, match=r"s\.zarr: holds .*images, which write_archive did not write: overwrite=True"
+    ):
+        md.write_archive(movie, tmp_path / "s.zarr", resume=False)
+    replaced = md.write_archive(movie, tmp_path / "s.zarr", resume=False, overwrite=True)
+    np.testing.assert_array_equal(replaced, movie)
 
 
 def test_a_creation_that_was_cut_short_is_begun_again(session: xr.Dataset, tmp_path: Path) -> None:
