@@ -88,10 +88,11 @@ def separate_background(
     -------
     Dataset
         Lazy. `background_avg`, `background_std` (shot, radius) float32, of one pixel after normalisation, NaN where a
-        bin has no pixel; `n_used` (shot, radius) int32, the pixels left; coordinates `radius` and `pixel_radius` (y, x)
-        in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter. With `sectors` the bins
-        are (shot, sector, radius), with coordinates `sector`, the azimuth of the centres, and `pixel_azimuth` (y, x),
-        in degrees from x towards y. With `beam_centers` also `beam_center_y`, `beam_center_x` (shot), which `sparsify`,
+        bin has no valid pixel; `n_used` (shot, radius) int32, the pixels left, 0 too where the limits leave none of
+        fewer than 16 pixels, whose average is then that of the nearest to their median; coordinates `radius` and
+        `pixel_radius` (y, x) in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter. With
+        `sectors` the bins are (shot, sector, radius), with coordinates `sector`, the azimuth of the centres, and
+        `pixel_azimuth` (y, x), in degrees from x towards y. With `beam_centers` also `beam_center_y`, `beam_center_x` (shot), which `sparsify`,
         `find_peaks` and `densify` follow; bins then span the radii of all shots, and the maps (y, x) are those of the
         geometry's own beam centre.
 
@@ -106,7 +107,13 @@ def separate_background(
     -----
     With b = (raw - dark) / w and w the product of flat, solid angle and polarization: mean = sum(b w) / sum(w),
     std = sqrt(sum(v) / sum(w^2)) with v = max(1, raw) for Poisson and v = w^2 (b - mean)^2 for azimuthal. A pixel is
-    dropped where \\|b - mean\\| > z std with z = max(cutoff_clip, sqrt(2 ln(n / sqrt(2 pi)))), n the pixels of the bin.
+    dropped where \\|b - mean\\| > z std with z = max(cutoff_clip, sqrt(2 ln(n / sqrt(2 pi)))), n the pixels of the bin
+    that are valid and left, whether others are masked, hold the dummy or are not finite.
+
+    A hot pixel of 60000 counts moves that start so far that the limits may drop the background itself. A bin begins
+    anew with the 80 % of its pixels nearest to the median, and judges all again, where none is left, where the mean
+    lies more than a deviation from that of most pixels, or where pixels were lost to one 80 deviations above them:
+    up to 5 % of wild pixels in a ring leave its average as it is. All other bins have the published numbers.
 
     "count" drops a pixel where a Poisson count of the mean expected there, w mean + dark, would lie as far out with a
     probability below that of a normal number above z: of pure background it drops at most 2 / z pixels a bin, at any

@@ -15,14 +15,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.counted import clip_counts
+from mrczdask.kernels.moments import AZIMUTHAL, COUNT, HYBRID, POISSON, chauvenet, moments, poisson_moments
+from mrczdask.kernels.restart import Found, better, is_raised, restarted
 
-POISSON: Final = 0
-AZIMUTHAL: Final = 1
-HYBRID: Final = 2
-COUNT: Final = 3
+__all__ = ["AZIMUTHAL", "COUNT", "HYBRID", "POISSON"]
 
-LEAST_PIXELS: Final = 3
-"""Chauvenet's criterion is used as if a bin had at least this many pixels."""
+SETTLED: Final = 0
+RAISED: Final = 1
+"""Some cycle began so high above where the last one ends that it dropped pixels of the background."""
+UNSETTLED: Final = 2
+"""The last cycle still dropped some, none is left, or they lie as if a few wild ones were among them."""
+_RAISED: Final = 0.7
+"""Of the limits: below the mean by less there are pixels of the background, 3 of 1000 in a ring of thousands."""
 _LARGEST: Final = np.finfo(np.float32).max
 _RUN: Final = 128
 """Pixels that are compared at once: few of as many are dropped."""
@@ -96,28 +100,38 @@ def clip_background(
     """Average and standard deviation of one pixel in each bin of a frame, after clipping.
 
     `raw`, `norm` and `dark` are in bin order, `dark` may be empty; a pixel that is not finite, or within `delta` of
-    `dummy` (NaN: none is), is invalid. Bins without a pixel get NaN. `counts` are the pixels left.
+    `dummy` (NaN: none is), is invalid. Bins without a valid pixel get NaN. `counts` are the pixels left.
     """
     widest = 0
     for k in range(edges.size - 1):
         widest = max(widest, edges[k + 1] - edges[k])
     value, weight = np.empty(widest, np.float32), np.empty(widest, np.float32)
-    third = np.empty(widest, np.float32)
+    third, fourth = np.empty(widest, np.float32), np.empty(widest, np.float32)
+    marked = np.float32(dummy), np.float32(delta)
     for k in range(edges.size - 1):
         first, last = edges[k], edges[k + 1]
         pixels, weights, darks = raw[first:last], norm[first:last], dark[first:last] if dark.size else dark
         if model == POISSON:
-            invalid, sums = _poisson_sums(pixels, weights, darks, np.float32(dummy), np.float32(delta), value)
+            invalid, sums = _poisson_sums(pixels, weights, darks, marked[0], marked[1], fourth)
             if invalid == 0:
-                found = _clip_poisson(pixels, weights, darks, value[: pixels.size], sums, cutoff, cycles)
-                average[k], deviation[k], counts[k] = found
+                found, doubt = _clip_poisson(pixels, weights, darks, fourth[: pixels.size], sums, cutoff, cycles)
+            else:
+                n = _valid(pixels, weights, darks, marked[0], marked[1], value, weight, third)
+                left = value[:n], weight[:n], third[:n]
+                _, sums = _poisson_sums(left[0], left[1], left[2], np.float32(np.nan), marked[1], fourth)
+                found, doubt = _clip_poisson(left[0], left[1], left[2], fourth[:n], sums, cutoff, cycles)
+        else:
+            n = _valid(pixels, weights, darks, marked[0], marked[1], value, weight, third)
+            if model == COUNT:
+                average[k], deviation[k], counts[k] = clip_counts(value, weight, third, n, cutoff, cycles)
                 continue
-        n = _valid(pixels, weights, darks, np.float32(dummy), np.float32(delta), value, weight, third)
-        if model == COUNT:
-            average[k], deviation[k], counts[k] = clip_counts(value, weight, third, n, cutoff, cycles)
-            continue
-        _corrected(value, weight, third, n)
-        average[k], deviation[k], counts[k] = _clip(value, weight, third, n, last - first - n, model, cutoff, cycles)
+            _corrected(value, weight, third, n)
+            found, doubt = _clip(value, weight, third, n, model, cutoff, cycles)
+        if doubt != SETTLED and cycles > 0:
+            n = _valid(pixels, weights, darks, marked[0], marked[1], value, weight, third)
+            _corrected(value, weight, third, n)
+            found = better(found, restarted(value, weight, third, n, model, cutoff), doubt == RAISED, value, n)
+        average[k], deviation[k], counts[k] = found
 
 
 Sums = tuple[float, float, float, float]
@@ -157,23 +171,31 @@ def _clip_poisson(
     sums: Sums,
     cutoff: float,
     cycles: int,
-) -> tuple[float, float, int]:
-    """`_clip` by Poisson's model, of valid pixels: those dropped become NaN in `value`, and leave the sums."""
-    n = raw.size
+) -> tuple[Found, int]:
+    """Clip valid pixels by Poisson's model: those dropped become NaN in `value`, and leave the sums.
+
+    What is found, and whether to doubt it.
+    """
+    n, lowest, doubt = raw.size, -np.inf, UNSETTLED
     for _ in range(cycles):
         if n == 0:
             break
         omega, total, spread, squares = sums
-        floor = np.sqrt(2.0 * np.log(max(LEAST_PIXELS, n) / np.sqrt(2.0 * np.pi)))
-        centre, limit = np.float32(total / omega), np.float32(max(cutoff, floor) * np.sqrt(spread / squares))
-        left, sums = _drop(raw, norm, dark, value, sums, n, centre, limit)
+        mean, reach = total / omega, chauvenet(n, cutoff) * np.sqrt(spread / squares)
+        left, sums = _drop(raw, norm, dark, value, sums, n, np.float32(mean), np.float32(reach))
         if left == n:
+            doubt = SETTLED
             break
-        n = left
+        n, lowest = left, max(lowest, mean - reach)
         if not sums[2] * _MOST_TAKEN_OUT > spread:
             sums = _sums_left(raw, norm, dark, value)
+    if n == 0:
+        return (np.nan, np.nan, 0), UNSETTLED
     omega, total, spread, squares = sums
-    return (total / omega, np.sqrt(spread / squares), n) if n else (np.nan, np.nan, 0)
+    mean, std = total / omega, np.sqrt(spread / squares)
+    if lowest > mean - _RAISED * chauvenet(raw.size, cutoff) * std:
+        doubt = RAISED
+    return (mean, std, n), doubt
 
 
 @njit(nogil=True, cache=True)
@@ -271,23 +293,20 @@ def _clip(
     weight: NDArray[np.float32],
     variance: NDArray[np.float32],
     n: int,
-    invalid: int,
     model: int,
     cutoff: float,
     cycles: int,
-) -> tuple[float, float, int]:
-    """Mean, deviation and number of pixels of one bin; the pixels kept are moved to the front.
-
-    Chauvenet's criterion takes the `invalid` pixels of the bin into its number, as the public implementation does.
-    """
-    mean, std = _moments(value, weight, variance, n, model)
+) -> tuple[Found, int]:
+    """Clip corrected pixels by the spread of the bin; those kept are moved to the front. As `_clip_poisson` returns."""
+    mean, std = moments(value, weight, variance, n, model)
+    doubt = UNSETTLED
     for _ in range(cycles):
-        floor = np.sqrt(2.0 * np.log(max(LEAST_PIXELS, n + invalid) / np.sqrt(2.0 * np.pi)))
-        centre, limit = np.float32(mean), np.float32(max(cutoff, floor) * std)
+        centre, limit = np.float32(mean), np.float32(chauvenet(n, cutoff) * std)
         inside = np.int32(0)  # as wide as the pixels: 8 lanes, and most bins are done
         for k in range(n):
             inside += np.int32(abs(value[k] - centre) <= limit)
         if inside == n:
+            doubt = UNSETTLED if is_raised(value, n, mean, std) else SETTLED
             break
         first = 0
         while abs(value[first] - centre) <= limit:
@@ -298,54 +317,9 @@ def _clip(
             value[kept], weight[kept], variance[kept] = pixel, weight[k], variance[k]
             kept += abs(pixel - centre) <= limit
         n = kept
-        mean, std = _moments(value, weight, variance, n, model)
+        mean, std = moments(value, weight, variance, n, model)
+    if not np.isfinite(mean):
+        doubt = UNSETTLED
     if model == HYBRID:
-        _, std = _poisson(value, weight, variance, n)
-    return mean, std, n
-
-
-@njit(nogil=True, cache=True)
-def _moments(
-    value: NDArray[np.float32], weight: NDArray[np.float32], variance: NDArray[np.float32], n: int, model: int
-) -> tuple[float, float]:
-    if model == POISSON:
-        return _poisson(value, weight, variance, n)
-    return _azimuthal(value, weight, variance, n)
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
-def _poisson(
-    value: NDArray[np.float32], weight: NDArray[np.float32], variance: NDArray[np.float32], n: int
-) -> tuple[float, float]:
-    """Weighted mean, and the deviation of one pixel by the variances of the counts (eqs. 3 to 5)."""
-    omega, total, spread, squares = 0.0, 0.0, 0.0, 0.0
-    for k in range(n):
-        w = np.float64(weight[k])
-        omega += w
-        total += np.float64(value[k]) * w
-        spread += variance[k]
-        squares += w * w
-    return (total / omega, np.sqrt(spread / squares)) if n else (np.nan, np.nan)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _azimuthal(
-    value: NDArray[np.float32], weight: NDArray[np.float32], variance: NDArray[np.float32], n: int
-) -> tuple[float, float]:
-    """Weighted mean, and the deviation of one pixel by the spread of the bin: the one-pass form (eqs. 6, 17).
-
-    The running mean is that of running sums, so that no pixel waits for the division of the one before it.
-    """
-    if n == 0:
-        return np.nan, np.nan
-    omega, mean = np.float64(weight[0]), np.float64(value[0])
-    total, squares, spread = omega * mean, omega * omega, 0.0
-    for k in range(1, n):
-        w, pixel = np.float64(weight[k]), np.float64(value[k])
-        omega += w
-        total += w * pixel
-        squares += w * w
-        after = total / omega
-        spread += w * w * (pixel - mean) * (pixel - after)
-        mean = after
-    return mean, np.sqrt(max(spread, 0.0) / squares)
+        _, std = poisson_moments(value, weight, variance, n)
+    return (mean, std, n), doubt

@@ -15,8 +15,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.moments import AZIMUTHAL, LEAST_PIXELS
+from mrczdask.kernels.restart import lower_median, restarted
+
 LEAST_CLIPPED: Final = 10
-"""Bins of fewer pixels are not clipped: one of four can empty itself."""
+"""Bins of fewer pixels are clipped of what is wild alone: one of four can empty itself."""
+_FAR: Final = 12.0
+"""Of a few pixels one is wild that lies above their median m by so many times 1 + sqrt(m): a good one does, beside a
+median too low by chance, less than once in 1e9."""
+_LEAST_KEPT: Final = 0.75
+"""Of the pixels of a bin: where fewer are kept, they may not be those of the background."""
+_MOST_CYCLES: Final = 20
 _SUMMED_MEAN: Final = 64.0
 """Means up to here by summing probabilities; above, the Cornish-Fisher expansion has an error below 0.1 count."""
 _TINY: Final = 1e-18
@@ -77,8 +86,42 @@ def clip_counts(
     cutoff: float,
     cycles: int,
 ) -> tuple[float, float, int]:
-    """Mean, deviation and number of pixels of one bin; the pixels kept are moved to the front."""
-    mean, kept = _level(raw, weight, dark, n), n
+    """Mean, deviation and number of pixels of one bin; the pixels kept are moved to the front.
+
+    Where few are kept, or the last cycle still changed their number, another start is the median: the mean may have
+    been that of some wild pixels. Where none can be a count of any mean, the spread of the bin judges them.
+    """
+    if n < LEAST_CLIPPED:
+        kept = _near_median(raw, weight, dark, n) if cycles else n
+        mean = _level(raw, weight, dark, kept)
+        return mean, _deviation(mean, weight, dark, kept), kept
+    mean, kept, settled = _judged(raw, weight, dark, n, _level(raw, weight, dark, n), cutoff, cycles)
+    std = _deviation(mean, weight, dark, kept)
+    if cycles == 0 or (settled and _LEAST_KEPT * n <= kept):
+        return mean, std, kept
+    value, variance = _corrected(raw, weight, dark, n)
+    other, left, _ = _judged(raw, weight, dark, n, float(lower_median(value)), cutoff, max(cycles, _MOST_CYCLES))
+    spread = _deviation(other, weight, dark, left)
+    if left == 0:
+        value, variance = _corrected(raw, weight, dark, n)
+        return restarted(value, weight, variance, n, AZIMUTHAL, cutoff)
+    if left > kept or not abs(mean - other) <= spread:
+        return other, spread, left
+    return mean, std, kept
+
+
+@njit(nogil=True, cache=True)
+def _judged(
+    raw: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    dark: NDArray[np.float32],
+    n: int,
+    start: float,
+    cutoff: float,
+    cycles: int,
+) -> tuple[float, int, bool]:
+    """Mean and number of pixels from a start on, and whether the last cycle changed nothing."""
+    mean, kept = start, n
     for _ in range(cycles):
         if kept < LEAST_CLIPPED:
             break
@@ -94,8 +137,38 @@ def clip_counts(
             kept = _part(raw, weight, dark, n, mean, z, lo_out, lo_in, hi_in, hi_out)
         mean = _level(raw, weight, dark, kept) / (0.5 * (share_low + share_high))
         if kept == before:
-            break
-    return mean, _deviation(mean, weight, dark, kept), kept
+            return mean, kept, True
+    return mean, kept, cycles == 0
+
+
+@njit(nogil=True, cache=True)
+def _near_median(raw: NDArray[np.float32], weight: NDArray[np.float32], dark: NDArray[np.float32], n: int) -> int:
+    """Of a few pixels those to the front that may have the mean of the median, or one far above it."""
+    if n < LEAST_PIXELS:
+        return n
+    value, _ = _corrected(raw, weight, dark, n)
+    level = lower_median(value)
+    kept = 0
+    for k in range(n):
+        mu = max(float(level * weight[k] + dark[k]), 0.0)
+        pixel, w, d = raw[k], weight[k], dark[k]
+        if pixel <= mu + _FAR * (1.0 + math.sqrt(mu)):
+            raw[k], weight[k], dark[k] = raw[kept], weight[kept], dark[kept]
+            raw[kept], weight[kept], dark[kept] = pixel, w, d
+            kept += 1
+    return kept
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _corrected(
+    raw: NDArray[np.float32], weight: NDArray[np.float32], dark: NDArray[np.float32], n: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Counts less dark, for a norm of one, and the variance of the counts."""
+    value, variance = np.empty(n, np.float32), np.empty(n, np.float32)
+    for k in range(n):
+        value[k] = (raw[k] - dark[k]) / weight[k]
+        variance[k] = max(np.float32(1.0), raw[k])
+    return value, variance
 
 
 @njit(nogil=True, cache=True)

@@ -57,13 +57,16 @@ def test_stored_pixels_are_those_of_pyfai(data_dir: Path, model: Any) -> None:
         solid_angle=True,
         noise=0.5,
     ).compute()
-    empty = np.isnan(sparse.background_avg.values).any(axis=0)
-    near = np.convolve(empty, [1, 1, 1], "same") > 0  # where pyFAI interpolates with its dummy value
-    place = np.searchsorted(sparse.radius.values, sparse.pixel_radius.values.ravel())
-    compared = ~near[np.clip(place, 0, 499)] & ~near[np.clip(place - 1, 0, 499)]
     with h5py.File(data_dir / f"simulated/bragg_stills_sparse_{model}.h5") as file:
         group = file["entry_0000/sparse_frames"]
         theirs, index = group["frame_ptr"][: shots + 1].astype(int), group["index"][()]
+        average = group["background_avg"][:shots]
+    # empty bins hold a dummy there; others count dummies for Chauvenet's criterion, or a bright pixel has spoilt them
+    alike = np.abs(sparse.background_avg.values - average) <= 1e-6 * average
+    assert alike.mean() > 0.9
+    near = np.convolve(~alike.all(axis=0), [1, 1, 1], "same") > 0
+    place = np.searchsorted(sparse.radius.values, sparse.pixel_radius.values.ravel())
+    compared = ~near[np.clip(place, 0, 499)] & ~near[np.clip(place - 1, 0, 499)]
     unlike = stored = 0
     for k in range(shots):
         ours = sparse["index"].values[slice(*sparse.frame_ptr.values[k : k + 2].astype(int))]

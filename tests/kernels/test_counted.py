@@ -69,7 +69,8 @@ def test_deviation_is_that_of_the_expected_counts() -> None:
     assert std == pytest.approx(np.sqrt((0.05 * weight + dark).sum() / (weight.astype(float) ** 2).sum()), rel=0.02)
 
 
-def test_small_bins_are_not_clipped() -> None:
-    raw = np.array([0, 0, 0, 0, 500], np.float32)
-    level, _, n = clip_counts(raw, np.ones(5, np.float32), np.zeros(5, np.float32), 5, 0.0, 5)
-    assert (level, n) == (100, 5)
+def test_small_bins_lose_what_is_wild_alone() -> None:
+    for few, kept, mean in (([0, 1, 0, 2, 9], 5, 2.4), ([0, 0, 0, 0, 500], 4, 0.0), ([7, 2], 2, 4.5)):
+        raw = np.array(few, np.float32)
+        level, _, n = clip_counts(raw, np.ones(len(few), np.float32), np.zeros(len(few), np.float32), len(few), 0.0, 5)
+        assert (pytest.approx(level), n) == (mean, kept)
