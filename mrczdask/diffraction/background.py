@@ -92,9 +92,9 @@ def separate_background(
         fewer than 16 pixels, whose average is then that of the nearest to their median; coordinates `radius` and
         `pixel_radius` (y, x) in `unit` (NaN = masked), `normalization` (y, x) and `dark` (y, x) where they matter. With
         `sectors` the bins are (shot, sector, radius), with coordinates `sector`, the azimuth of the centres, and
-        `pixel_azimuth` (y, x), in degrees from x towards y. With `beam_centers` also `beam_center_y`, `beam_center_x` (shot), which `sparsify`,
-        `find_peaks` and `densify` follow; bins then span the radii of all shots, and the maps (y, x) are those of the
-        geometry's own beam centre.
+        `pixel_azimuth` (y, x), in degrees from x towards y. With `beam_centers` also `beam_center_y`, `beam_center_x`
+        (shot), which `sparsify`, `find_peaks` and `densify` follow; bins then span the radii of all shots, and the maps
+        (y, x) are those of the geometry's own beam centre.
 
     Raises
     ------
