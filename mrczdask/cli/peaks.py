@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mrczdask.io.geometry import Geometry
 
 _PART: Final = ".part.zarr"
+_COPIED: Final = 16
+"""Frames of a block that is copied into a .cxi file."""
 
 
 def peaks(
@@ -48,7 +50,7 @@ def peaks(
     Parameters
     ----------
     files
-        A master file, several files of frames, or with --live also a folder.
+        A master file, several files of frames or patterns of their names, or a folder of files of one frame each.
     geometry
         A PONI file, or a .geom file of CrystFEL.
     out
@@ -68,9 +70,11 @@ def peaks(
     """
     from mrczdask.diffraction.live import PeakWatch
     from mrczdask.execution.schedulers import use_scheduler
+    from mrczdask.io.peak_writer import check_name
 
-    source: Any = files[0] if len(files) == 1 else list(files)
-    detector = _detector(geometry, source, live)
+    check_name(out)
+    source = _source(files, live)
+    detector = _detector(geometry, source, dataset, live)
     part = f"{out}{_PART}"
     if not resume and os.path.isdir(part):
         shutil.rmtree(part)
@@ -89,22 +93,36 @@ def peaks(
         with _bar(quiet, min_peaks) as show:
             for state in watch.update() if live is None else watch.follow(idle_s=live):
                 show(state)
-        table = _finish(watch, out, source, detector, min_peaks)
+        try:
+            table = _finish(watch, out, source, dataset, detector, min_peaks)
+        finally:
+            if not watch.state.shots:
+                shutil.rmtree(part)
     shutil.rmtree(part)
     picture = _plot(out, source, dataset, table) if plot else None
     return _show(out, table, picture, as_json)
 
 
-def _detector(name: str, source: Any, live: float | None) -> Geometry:
+def _source(files: tuple[str, ...], live: float | None) -> Any:
+    """The files; of what is still arriving, the folder or pattern."""
+    import glob
+
+    from mrczdask.io.session import expand_urls
+
+    if len(files) == 1 and (live is not None or not glob.has_magic(files[0])):
+        return files[0]
+    found = expand_urls(files)
+    return found[0] if len(found) == 1 else found
+
+
+def _detector(name: str, source: Any, dataset: str | None, live: float | None) -> Geometry:
     from mrczdask.io.geometry import Geometry
 
+    frames = _present(source, dataset)
     if name.endswith(".geom"):
-        return Geometry.from_geom(name)
-    if live is not None:
+        return Geometry.from_geom(name, frames=frames)
+    if live is not None or frames is None:
         return Geometry.from_poni(name)
-    from mrczdask.io.frames import open_frames
-
-    frames = open_frames(source, chunks=None)
     mask = frames.coords["mask"].values if "mask" in frames.coords else None
     return Geometry.from_poni(name, shape=frames.shape[-2:], mask=mask)
 
@@ -148,20 +166,19 @@ def _centers(found: NDArray[Any], source: Any, dataset: str | None, live: float 
     return found if frames is None else shot_centers(found, math.prod(frames.shape[:-2]))
 
 
-def _finish(watch: PeakWatch, out: str, source: Any, detector: Geometry, min_peaks: int) -> Any:
-    """Write the peaks under their final name, frames linked where they can be; the hit table."""
+def _finish(watch: PeakWatch, out: str, source: Any, dataset: str | None, detector: Geometry, min_peaks: int) -> Any:
+    """Write the peaks under their final name, into a .cxi file with their frames; the hit table."""
     from mrczdask.diffraction.veto import veto
     from mrczdask.errors import MrczdaskError
-    from mrczdask.io.frames import HDF5_SUFFIXES
+    from mrczdask.io.growing import GrowingFrames
     from mrczdask.io.peak_writer import write_peaks
 
     if not watch.state.shots:
         raise MrczdaskError(f"{source}: there are no frames")
-    files = [source] if isinstance(source, str) else source
-    linked = source if all(file.lower().endswith(HDF5_SUFFIXES) for file in files) else None
     is_cxi = out.endswith(".cxi")
     found = watch.peaks()
-    write_peaks(found, out, frames=linked if is_cxi else None, geometry=detector if is_cxi else None)
+    frames = GrowingFrames(source, dataset=dataset, settle_s=0).frames(0, _COPIED) if is_cxi else None
+    write_peaks(found, out, frames=frames, geometry=detector if is_cxi else None)
     return veto(found, min_peaks=min_peaks).assign(peaks=watch.peaks().compute()["n_peaks"].sum())
 
 
@@ -187,12 +204,15 @@ def _bar(quiet: bool, min_peaks: int) -> Iterator[Any]:
 
 
 def _plot(out: str, source: Any, dataset: str | None, table: Any) -> str:
-    from mrczdask.io.frames import open_frames
+    from mrczdask.io.growing import GrowingFrames
     from mrczdask.io.peak_file import open_peaks
     from mrczdask.plotting.peaks import plot_run
 
     best = int(table.n_peaks.values.argmax())
-    frame = open_frames(source, dataset=dataset).isel(shot=best).compute()
+    frames = GrowingFrames(source, dataset=dataset, settle_s=0).frames(best, 1)
+    if frames is None:
+        return ""
+    frame = frames[0].compute()
     found = open_peaks(out).isel(best).compute()
     picture = f"{os.path.splitext(out)[0]}.png"
     plot_run(frame, found, table).savefig(picture, dpi=110)

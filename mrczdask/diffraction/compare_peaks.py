@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from mrczdask import schema
+from mrczdask.diffraction.identity import same_shots
 from mrczdask.diffraction.peaks import radius_at
-from mrczdask.errors import MrczdaskError
 from mrczdask.io.geometry import SCALES, Geometry, Unit
 from mrczdask.io.ragged import Ragged
 from mrczdask.io.sparse_table import CENTER
@@ -33,7 +32,8 @@ def compare_peaks(
     Parameters
     ----------
     peaks, reference : Ragged or Dataset
-        As `find_peaks` or `open_peaks` gives them, of as many shots.
+        As `find_peaks` or `open_peaks` gives them, of as many shots with the same labels, in any order. The frames of a
+        CrystFEL stream are matched by file and event, as in `veto`; shots that it does not list are left out.
     distance : float
         Farthest that partners may be apart, in pixels. Each peak has one partner at most: the nearest pairs first.
     shells : int or array of float
@@ -54,7 +54,8 @@ def compare_peaks(
     Raises
     ------
     MrczdaskError
-        The lists are of another number of shots, or the geometry is not one whose beam moves, where it must.
+        The lists are of another number of shots or of other ones, a stream has a frame twice, or the geometry is not
+        one whose beam moves, where it must.
     ValueError
         `distance` is not positive, or the edges of the shells do not rise.
 
@@ -75,21 +76,23 @@ def compare_peaks(
     if not distance > 0:
         raise ValueError(f"distance={distance}: give more than 0 pixels")
     ours, other = (table.compute() if isinstance(table, Ragged) else table for table in (peaks, reference))
-    if ours.sizes[schema.SHOT] != other.sizes[schema.SHOT]:
-        raise MrczdaskError(f"the peaks are of {ours.sizes[schema.SHOT]} shots, the reference of {other.sizes['shot']}")
+    shots, others = same_shots(ours, other)
     partner = np.full(ours.sizes["peak"], -1)
     apart = np.full(partner.size, np.nan)
-    for a, b in zip(_rows(ours), _rows(other), strict=True):
+    rows, rows_other = _rows(ours), _rows(other)
+    for k, j in zip(shots, others, strict=True):
+        a, b = rows[k], rows_other[j]
         pairs = _pairs(_places(ours, a), _places(other, b), distance)
-        for d, i, j in pairs:
-            partner[a.start + i], apart[a.start + i] = b.start + j, d
+        for d, one, two in pairs:
+            partner[a.start + one], apart[a.start + one] = b.start + two, d
     matched, found = partner >= 0, np.zeros(other.sizes["peak"], bool)
     found[partner[matched]] = True
     centers = next((_centers(table) for table in (ours, other) if CENTER[0] in table.coords), None)
     radius, radius_other = (_radius(table, geometry, unit, centers) for table in (ours, other))
     edges = _edges(shells, np.concatenate([radius, radius_other]))
     shell, shell_other = (np.searchsorted(edges, r, side="right") - 1 for r in (radius, radius_other))
-    inside, inside_other = (_within(s, edges) for s in (shell, shell_other))
+    inside = _within(shell, edges) & _in_shots(rows, shots)
+    inside_other = _within(shell_other, edges) & _in_shots(rows_other, others)
     count = [
         np.bincount(s, minlength=edges.size - 1)
         for s in (shell[inside], shell_other[inside_other], shell[inside & matched], shell_other[inside_other & found])
@@ -114,6 +117,11 @@ def compare_peaks(
 def _rows(table: xr.Dataset) -> list[slice]:
     pointer = table["peak_ptr"].values.astype(np.int64)
     return [slice(int(a), int(b)) for a, b in pairwise(pointer)]
+
+
+def _in_shots(rows: list[slice], shots: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which peaks are of shots that are compared."""
+    return np.repeat(np.isin(np.arange(len(rows)), shots), [one.stop - one.start for one in rows])
 
 
 def _places(table: xr.Dataset, rows: slice) -> NDArray[np.float64]:

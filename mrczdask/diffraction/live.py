@@ -13,6 +13,7 @@ import xarray as xr
 from dask.tokenize import tokenize
 from numpy.typing import ArrayLike
 
+from mrczdask import schema
 from mrczdask.diffraction.beams import shot_centers
 from mrczdask.diffraction.peaks import find_peaks
 from mrczdask.diffraction.runs import within_run
@@ -57,7 +58,7 @@ class PeakWatch:
     ----------
     source : str or path
         An HDF5 file (also one that is written in SWMR mode) or Zarr array that grows, or a folder to which files of one
-        frame are added.
+        frame are added, or a pattern of their names.
     geometry : Geometry
         Of the detector.
     out : str or path
@@ -204,8 +205,10 @@ class PeakWatch:
             time.sleep(poll_s)
 
     def peaks(self) -> Ragged:
-        """The peaks of all shots so far, lazy, as `open_peaks` gives them."""
-        return self._store.peaks()
+        """The peaks of all shots so far, lazy, as `open_peaks` gives them, with the files of their frames."""
+        found = self._store.peaks()
+        coords, attrs = self._frames.identity(found.header[schema.SHOT].values)
+        return Ragged(found.header.assign_coords(coords).assign_attrs(attrs), found.block_layer, found.layout)
 
 
 def _shots(beam_centers: ArrayLike) -> int:

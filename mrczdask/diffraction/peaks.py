@@ -22,6 +22,7 @@ from mrczdask.execution.resume import digest
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.shot_identity import identity_of
 from mrczdask.kernels import peaks as kernel
 from mrczdask.kernels.bright_pixels import Detector, Segments, find_bright, segments_of
 from mrczdask.kernels.peak_profile import interpolate_at
@@ -294,8 +295,10 @@ def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, An
     """Labels of the shots, and what the peaks were found with; the background is left behind."""
     coords = {name: coord for name, coord in background.coords.items() if set(coord.dims) <= {schema.SHOT}}
     known = {name: value for name, value in settings.items() if value is not None}
-    attrs = background.attrs | known | {"shape": list(images.shape[1:]), "radius_unit": background.attrs["unit"]}
-    return xr.Dataset(coords=coords, attrs=record(attrs, "find_peaks", known))
+    of_files, file = identity_of(images.encoding, images[schema.SHOT].values)
+    about = {"shape": list(images.shape[1:]), "radius_unit": background.attrs["unit"]}
+    attrs = background.attrs | known | file | about
+    return xr.Dataset(coords=of_files | coords, attrs=record(attrs, "find_peaks", known))
 
 
 @whole_blocks

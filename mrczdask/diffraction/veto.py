@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.diffraction.identity import stream_places
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
@@ -49,8 +50,10 @@ def veto(
     thresholds : sequence of int, optional
         Thresholds of the sweep; 0 to 60 by default.
     indexed : array of bool, Ragged or Dataset, optional
-        Which shots were indexed: (shot,), or what `open_peaks` gave for a CrystFEL stream, whose event numbers are the
-        labels of the shots.
+        Which shots were indexed: (shot,), a DataArray by its labels, or what `open_peaks` gave for a CrystFEL stream,
+        whose frames are matched by file and event, in whatever order they are. Where the peaks do not say their files,
+        the event numbers of a stream of one file are the labels of the shots, and frames of several files follow one
+        another in natural order of the names.
     scan_shape : (int, int), optional
         (scan_y, scan_x) of a grid scan: adds the map of peak counts.
     snake : bool
@@ -71,7 +74,7 @@ def veto(
     Raises
     ------
     MrczdaskError
-        `indexed` or the scan is of another number of shots, or a stream has events that are no shots.
+        `indexed` or the scan is of another number of shots, or a stream has events that are no shots, or twice.
     ValueError
         A threshold is negative, or max_peaks below min_peaks.
 
@@ -103,7 +106,7 @@ def veto(
     if scale is not None:
         with np.errstate(divide="ignore"):
             found["resolution_angstrom"] = (schema.SHOT, 2 * np.pi / (scale * found["reach"].values))
-    known = None if indexed is None else indexed_shots(indexed, found[schema.SHOT].values)
+    known = None if indexed is None else indexed_shots(indexed, table)
     found = found.merge(sweep(counts, range(_THRESHOLDS + 1) if thresholds is None else thresholds, known))
     if known is not None:
         found["indexed"] = (schema.SHOT, known)
@@ -140,21 +143,24 @@ def sweep(counts: NDArray[Any], thresholds: Sequence[int], indexed: NDArray[np.b
     return xr.Dataset(values, {"threshold": levels})
 
 
-def indexed_shots(indexed: Any, shots: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which of the labelled shots were indexed."""
+def indexed_shots(indexed: Any, peaks: Ragged | xr.Dataset) -> NDArray[np.bool_]:
+    """Which shots of the peaks were indexed."""
+    shots = np.asarray(peaks[schema.SHOT].values)
     if isinstance(indexed, Ragged | xr.Dataset):
-        events = np.asarray(indexed["event"].values)
-        known = np.isin(events, shots)
-        if not known.all():
-            raise MrczdaskError(
-                f"the stream has the event {events[~known][0]}, which is none of the {shots.size} shots"
-            )
-        return np.isin(shots, events[np.asarray(indexed["indexed"].values, bool)])
-    found: ArrayLike = indexed
-    array = np.asarray(found, bool).reshape(-1)
+        found = np.zeros(shots.size, bool)
+        place = stream_places(peaks, indexed)
+        found[place] = np.asarray(indexed["indexed"].values, bool)
+        return found
+    array = np.asarray(indexed, bool).reshape(-1)
     if array.size != shots.size:
         raise MrczdaskError(f"indexed is of {array.size} shots, the peaks are of {shots.size}")
-    return array
+    if not isinstance(indexed, xr.DataArray) or schema.SHOT not in indexed.coords:
+        return array
+    labels = indexed[schema.SHOT].values
+    if np.unique(labels).size != labels.size or not np.array_equal(np.sort(labels), np.sort(shots)):
+        raise MrczdaskError("indexed has other labels of its shots than the peaks: give those of the same shots")
+    order = np.argsort(labels)
+    return array[order[np.searchsorted(labels[order], shots)]]
 
 
 def grid_map(counts: NDArray[Any], scan_shape: tuple[int, int], *, snake: bool = False) -> NDArray[np.int64]:

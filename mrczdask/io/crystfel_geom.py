@@ -36,13 +36,17 @@ def frame_shifts(geometry: Geometry, centers: NDArray[np.float64]) -> dict[str, 
     return {place: 1e3 * (metres[:, 1 - k] + own[k]) for k, place in enumerate(_SHIFTS.values())}
 
 
-def write_geom(path: str, geometry: Geometry, *, dummy: float | None = None, follows_beam: bool = False) -> None:
+Dummy = tuple[float | None, float]
+"""Value of invalid pixels, and how close to it they are."""
+
+
+def write_geom(path: str, geometry: Geometry, *, dummy: Dummy = (None, 0.0), follows_beam: bool = False) -> None:
     """Write a detector as CrystFEL reads it: as one panel, or as the .geom file it came from with other places."""
     with open(path, "w", encoding="utf-8") as file:
         file.write(geom_text(geometry, dummy, follows_beam))
 
 
-def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = False) -> str:
+def geom_text(geometry: Geometry, dummy: Dummy, follows_beam: bool = False) -> str:
     """The text of a .geom file; where it follows the beam, with the shifts of each frame."""
     places = [f"{key} = {value}" for key, value in _PLACES.items()]
     if follows_beam:
@@ -53,8 +57,7 @@ def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = Fals
     places += [f"{key} = {value}" for key, value in _MASK.items()]
     if geometry.wavelength_m is not None:
         places.append(f"wavelength = {1e10 * geometry.wavelength_m:.8g} A")
-    if dummy is not None and np.isfinite(dummy):
-        places.append(f"flag_equal = {dummy:.10g}")
+    places += _flags(*dummy)
     corner, fast, slow = _vectors(geometry)
     size = float(np.linalg.norm(fast))
     height, width = geometry.shape
@@ -73,6 +76,17 @@ def geom_text(geometry: Geometry, dummy: float | None, follows_beam: bool = Fals
         f"p0/ss = {_direction(slow / size)}",
     ]
     return "\n".join([*places, *lines]) + "\n"
+
+
+def _flags(dummy: float | None, delta: float) -> list[str]:
+    """Values of invalid pixels; of whole numbers on one side of 0 what lies beyond them too."""
+    if dummy is None or not np.isfinite(dummy):
+        return []
+    if not delta:
+        return [f"flag_equal = {dummy:.10g}"]
+    if dummy < 0:
+        return [f"flag_lessthan = {np.floor(dummy + delta) + 1:.10g}"]
+    return [f"flag_morethan = {np.ceil(dummy - delta) - 1:.10g}"]
 
 
 def _is_replaced(line: str, follows_beam: bool) -> bool:

@@ -12,12 +12,14 @@ import xarray as xr
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
+from mrczdask.io.peak_table import EVENT, EVENT_NAME, FLOATS, IMAGE, PEAKS, peaks_table
 
 _BEGIN: Final = "----- Begin chunk -----"
 _END: Final = "----- End chunk -----"
 _PEAKS: Final = "Peaks from peak search"
 _PEAKS_END: Final = "End of peak list"
+_NUMBER: Final = re.compile(r"(?:^|/)(\d+)$")
+"""What is behind `//` in an event: the number of the frame in its dataset."""
 _HALF: Final = 0.5
 """CrystFEL counts from the outer edge of the first pixel."""
 _FIELDS: Final = 4
@@ -36,12 +38,13 @@ def read_stream(path: str) -> xr.Dataset:
     """
     if not os.path.exists(path):
         raise FileNotFoundError(path)
-    counts, rows, images, events, indexed = [], [], [], [], []
+    counts, rows, images, events, names, indexed = [], [], [], [], [], []
     for chunk in _chunks(path):
         counts.append(len(chunk["peaks"]))
         rows.extend(chunk["peaks"])
         images.append(chunk["image"])
         events.append(chunk["event"])
+        names.append(chunk["name"])
         indexed.append(chunk["indexed"])
     table = np.asarray(rows, np.float64).reshape(-1, _FIELDS)
     columns = {name: np.full(len(table), np.nan, np.float32) for name in FLOATS}
@@ -51,8 +54,9 @@ def read_stream(path: str) -> xr.Dataset:
     columns |= {name: np.zeros(len(table), PEAKS.columns[name]) for name in ("n_pixels", "index")}
     coords = {
         schema.SHOT: np.arange(len(counts)),
-        "image": (schema.SHOT, np.asarray(images, str)),
-        "event": (schema.SHOT, np.asarray(events, np.int64)),
+        IMAGE: (schema.SHOT, np.asarray(images, str)),
+        EVENT: (schema.SHOT, np.asarray(events, np.int64)),
+        EVENT_NAME: (schema.SHOT, np.asarray(names, str)),
         "indexed": (schema.SHOT, np.asarray(indexed, bool)),
     }
     return peaks_table(np.asarray(counts, np.int64), columns, coords, {"radius_unit": "q_A^-1"})
@@ -68,7 +72,7 @@ def _chunks(path: str) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, 2):
             text = line.strip()
             if text == _BEGIN:
-                chunk, in_peaks = {"image": "", "event": -1, "indexed": False, "peaks": []}, False
+                chunk, in_peaks = {"image": "", "event": -1, "name": "", "indexed": False, "peaks": []}, False
             elif chunk is None:
                 continue
             elif text == _END:
@@ -98,7 +102,9 @@ def _peak(text: str, path: str, number: int) -> list[float]:
 def _note(chunk: dict[str, Any], text: str) -> None:
     if text.startswith("Image filename:"):
         chunk["image"] = text.partition(":")[2].strip()
-    elif text.startswith("Event:") and (found := re.search(r"(\d+)\s*$", text)):
-        chunk["event"] = int(found[1])
+    elif text.startswith("Event:"):
+        chunk["name"] = text.partition(":")[2].strip()
+        if found := _NUMBER.search(chunk["name"]):
+            chunk["event"] = int(found[1])
     elif text.startswith("indexed_by ="):
         chunk["indexed"] = text.partition("=")[2].strip() != "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,9 +17,7 @@ from mrczdask.io.grown_store import GZIP, grown_store
 from mrczdask.io.hdf5_file import hdf5
 from mrczdask.io.hdf5_frames import frame_datasets
 from mrczdask.io.session import expand_urls
-
-SOURCE: Final = "source"
-"""Encoding of frames: the files they were opened from."""
+from mrczdask.io.shot_identity import DATASET, SOURCE
 
 
 @dataclass(frozen=True)
@@ -42,21 +40,28 @@ def sources_of(frames: xr.DataArray | str | os.PathLike[str] | Sequence[str], ta
         The frames do not come from HDF5 files.
     """
     urls: Any = frames
+    dataset = None
     if isinstance(frames, xr.DataArray):
-        urls = frames.encoding.get(SOURCE)
+        urls, dataset = frames.encoding.get(SOURCE), frames.encoding.get(DATASET)
         if urls is None:
             raise MrczdaskError(f"{target}: the frames do not say their file: give its name as frames=")
     found: list[_Source] = []
     for url in expand_urls(urls):
         if not url.lower().endswith(HDF5_SUFFIXES):
             raise MrczdaskError(f"{target}: {url} is no HDF5 file and cannot be linked: write_frames makes one")
-        for place, shape, dtype in frame_datasets(url):
+        for place, shape, dtype in frame_datasets(url, dataset):
             first = found[-1].first + found[-1].shape[0] if found else 0
             if len(shape) != 3:
                 shape = (int(np.prod(shape[:-2])), *shape[-2:])
                 raise MrczdaskError(f"{target}: {url} holds a scan, {shape[0]} frames: only (shot, y, x) is linked")
             found.append(_Source(place.url, place.path, shape, dtype, first))
     return found
+
+
+def can_be_linked(frames: xr.DataArray | str | os.PathLike[str] | Sequence[str]) -> bool:
+    """Whether frames are in HDF5 files as they are."""
+    urls: Any = frames.encoding.get(SOURCE) if isinstance(frames, xr.DataArray) else frames
+    return bool(urls) and all(url.lower().endswith(HDF5_SUFFIXES) for url in expand_urls(urls))
 
 
 def link_frames(group: Any, name: str, sources: Sequence[_Source], shots: NDArray[Any], target: str) -> None:

@@ -15,6 +15,7 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.io.frame_set import FRAME_DIMS, SCAN_DIMS, FrameSet, as_array, join_sets
 from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, Chunks, open_file
 from mrczdask.io.session import expand_urls
+from mrczdask.io.shot_identity import DATASET, SOURCE, SOURCE_FRAMES
 from mrczdask.io.source import unwrapped_name
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi", ".hdf", ".nx")
@@ -90,7 +91,10 @@ def open_frames(
         return _of_zarr(urls, dataset, chunks, storage_options)
     frames = _open(kind, urls, dataset, storage_options)
     images = as_array(_scanned(frames, scan_shape), chunks)
-    images.encoding["source"] = urls
+    images.encoding |= {SOURCE: urls} | ({DATASET: dataset} if dataset else {})
+    readers = getattr(frames.reader, "readers", ())
+    if len(urls) > 1 and len(readers) == len(urls):
+        images.encoding[SOURCE_FRAMES] = [reader.shape[0] for reader in readers]
     return images
 
 

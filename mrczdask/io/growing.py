@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.frames import open_frames
 from mrczdask.io.session import natural_key
+from mrczdask.io.shot_identity import file_coords, identity_of
 
 
 class GrowingFrames:
-    """Frames of a file, or of the files of a folder, as far as they have been there for `settle_s` seconds."""
+    """Frames of a file, of the files of a folder or of a pattern, that have been there for `settle_s` seconds."""
 
     def __init__(
         self, source: str | os.PathLike[str] | Sequence[str], *, dataset: str | None = None, settle_s: float = 0.5
@@ -32,8 +37,8 @@ class GrowingFrames:
         MrczdaskError
             There are fewer than before.
         """
-        if self._is_folder:
-            return self._of_folder(done, block)
+        if self._is_folder or self._is_pattern:
+            return self._of_files(done, block)
         if isinstance(self.source, str) and not os.path.exists(self.source) and not done and "://" not in self.source:
             return None
         images = open_frames(self.source, dataset=self._dataset, chunks=None)
@@ -49,11 +54,26 @@ class GrowingFrames:
     def _is_folder(self) -> bool:
         return isinstance(self.source, str) and os.path.isdir(self.source) and not self.source.endswith(".zarr")
 
-    def _of_folder(self, done: int, block: int) -> xr.DataArray | None:
+    @property
+    def _is_pattern(self) -> bool:
+        return isinstance(self.source, str) and glob.has_magic(self.source) and not os.path.exists(self.source)
+
+    def _paths(self) -> list[str]:
+        """The files of a folder, or of a pattern."""
+        if self._is_pattern:
+            return sorted(glob.glob(str(self.source), recursive=True), key=natural_key)
+        names = sorted((n for n in os.listdir(self.source) if not n.startswith(".")), key=natural_key)  # type: ignore[arg-type]
+        return [os.path.join(str(self.source), str(name)) for name in names]
+
+    def identity(self, shots: NDArray[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The files and numbers of shots, as coordinates, or as an attribute where they are of one file."""
+        if self._is_folder or self._is_pattern:
+            return file_coords(np.array(self._paths(), str)[shots] if shots.size else [], np.zeros_like(shots)), {}
+        return identity_of(open_frames(self.source, dataset=self._dataset, chunks=None).encoding, shots)
+
+    def _of_files(self, done: int, block: int) -> xr.DataArray | None:
         """One frame a file; a file counts when it is not written to any more."""
-        folder, now = str(self.source), time.time()
-        names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural_key)
-        paths = [os.path.join(folder, name) for name in names]
+        paths, now = self._paths(), time.time()
         ready: list[str] = []
         for path in paths:
             if now - os.path.getmtime(path) < self._settle:
@@ -64,7 +84,7 @@ class GrowingFrames:
             return None
         images = open_frames(ready[done:], chunks={schema.SHOT: block})
         if images.sizes[schema.SHOT] != len(ready) - done:
-            raise MrczdaskError(f"{folder}: the files hold several frames each: watch a file that grows instead")
+            raise MrczdaskError(f"{self.source}: the files hold several frames each: watch a file that grows instead")
         return images.assign_coords({schema.SHOT: range(done, len(ready))})
 
     def _settled(self, count: int) -> int:

@@ -19,8 +19,9 @@ from mrczdask.io.crystfel_stream import read_stream
 from mrczdask.io.damaged import damaged
 from mrczdask.io.hdf5_file import Options
 from mrczdask.io.hdf5_rows import rows_between
-from mrczdask.io.peak_table import FLOATS, PEAKS, peaks_table
+from mrczdask.io.peak_table import FLOATS, IMAGE, PEAK_FILE, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
+from mrczdask.io.shot_identity import read_identity
 from mrczdask.io.sparse_source import opened, stamp
 from mrczdask.io.sparse_table import CENTER
 
@@ -48,7 +49,7 @@ DONE: Final = "shots_done"
 """Shots that count, where a list is still being written."""
 
 
-def open_peaks(url: str | os.PathLike[str], *, storage_options: Options = None) -> Ragged:
+def open_peaks(url: str | os.PathLike[str], *, group: str | None = None, storage_options: Options = None) -> Ragged:
     """Open peaks: as `write_peaks`, pyFAI, Cheetah and other programs write them, or as CrystFEL indexed them.
 
     Parameters
@@ -56,6 +57,9 @@ def open_peaks(url: str | os.PathLike[str], *, storage_options: Options = None) 
     url : str or path
         A CXI file, a NeXus file of pyFAI or `write_peaks`, a .zarr folder, a .parquet file or a CrystFEL .stream; also
         sparse frames with peaks, of pyFAI or `write_sparse`. HDF5 and Zarr at any url fsspec knows.
+    group : str, optional
+        The group of an HDF5 file with `nPeaks`, `peakXPosRaw` and so on, where it has several elsewhere than in
+        entry_1/result_1: that of Cheetah; OM has data/peaks.
     storage_options : mapping, optional
         Passed to the fsspec file system.
 
@@ -63,7 +67,9 @@ def open_peaks(url: str | os.PathLike[str], *, storage_options: Options = None) 
     -------
     Ragged
         As `find_peaks` gives it, lazy for HDF5 and Zarr. What a file does not tell is NaN, and 0 for `n_pixels`; a
-        sigma is taken for both where a file has one only. A stream adds `indexed` (shot) bool, `image` and `event`.
+        sigma is taken for both where a file has one only. A stream adds (shot) `indexed` bool, `image`, the file,
+        `event`, the number of the frame in it (-1 where it has a name, or is alone), and `event_name`, the event as it
+        is written. Peaks in frames of several files have `image` and `event` too.
         Coordinates `beam_center_y`, `beam_center_x` (shot) where the file has them.
 
     Raises
@@ -91,13 +97,13 @@ def open_peaks(url: str | os.PathLike[str], *, storage_options: Options = None) 
         return split(_of_parquet(path), PEAKS, SHOTS)
     source: _NexusFile | _PaddedFile
     with opened(path, storage_options) as file:
-        if NEXUS_PEAKS in file:
+        if group is None and NEXUS_PEAKS in file:
             is_padded = "nPeaks" in file[NEXUS_PEAKS] and "frame_ptr" not in file[NEXUS_PEAKS]
             header, source = _of_padded(file, path, NEXUS_PEAKS) if is_padded else _of_nexus(file, path)
-        elif CXI_RESULT in file:
+        elif group is None and CXI_RESULT in file:
             header, source = _of_padded(file, path, CXI_RESULT)
         else:
-            raise MrcFormatError(f"there are no peaks: neither {CXI_RESULT} nor {NEXUS_PEAKS}", url=path)
+            header, source = _of_padded(file, path, group.strip("/") if group else _only_group(file, path))
     source = replace(source, storage_options=storage_options)
     n = header.sizes[schema.SHOT]
     edges = [*range(0, max(n, 1), SHOTS), n]
@@ -164,8 +170,27 @@ def _block(counts: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> Block
     return Block(counts, {name: columns[name].astype(dtype) for name, dtype in PEAKS.columns.items()})
 
 
+def _only_group(file: Any, path: str) -> str:
+    """The only group of padded tables in an HDF5 file."""
+    found: list[str] = []
+
+    def note(name: str, item: Any) -> None:
+        if hasattr(item, "keys") and all(part in item for part in ("nPeaks", *PADDED_FIELDS[:2])):
+            found.append(name)
+
+    if hasattr(file, "visititems"):
+        file.visititems(note)
+    if not found:
+        raise MrcFormatError(f"there are no peaks: neither {CXI_RESULT} nor {NEXUS_PEAKS}", url=path)
+    if len(found) > 1:
+        raise MrcFormatError(f"there are peaks in {', '.join(found)}: give one of them as group=", url=path)
+    return found[0]
+
+
 def _of_padded(file: Any, path: str, place: str) -> tuple[xr.Dataset, _PaddedFile]:
-    result = file[place]
+    result = file.get(place)
+    if not hasattr(result, "keys"):
+        raise MrcFormatError(f"there is no group {place}", url=path)
     missing = [name for name in ("nPeaks", *PADDED_FIELDS[:2]) if name not in result]
     if missing:
         raise MrcFormatError(f"{place} lacks {', '.join(missing)}", url=path)
@@ -173,7 +198,12 @@ def _of_padded(file: Any, path: str, place: str) -> tuple[xr.Dataset, _PaddedFil
     if any(result[name].ndim != 2 or result[name].shape[0] != n for name in PADDED_FIELDS if name in result):
         raise MrcFormatError(f"{place} has tables of another length than its {n} shots", url=path)
     attrs = _settings(result["process_1/metadata"][()]) if "process_1/metadata" in result else {}
-    coords = {schema.SHOT: np.arange(n)} | (_centers(file[CXI_SHOTS], n, path) if CXI_SHOTS in file else {})
+    coords: dict[str, Any] = {schema.SHOT: np.arange(n)}
+    if CXI_SHOTS in file:
+        coords |= _centers(file[CXI_SHOTS], n, path) | read_identity(file[CXI_SHOTS], n, path)
+    if place == CXI_RESULT:  # shots are the rows of this file
+        attrs.pop(IMAGE, None)
+        attrs[PEAK_FILE] = path
     return xr.Dataset(coords=coords, attrs=attrs), _PaddedFile(path, place)
 
 
@@ -190,7 +220,7 @@ def _of_nexus(file: Any, path: str) -> tuple[xr.Dataset, _NexusFile]:
         raise MrcFormatError(f"the pointers of the shots do not rise from 0 to {stored}: the file is damaged", url=path)
     n = pointer.size - 1
     labels = np.asarray(group["shot"][:n]) if "shot" in group else np.arange(n)
-    coords = {schema.SHOT: labels} | _centers(group, n, path)
+    coords = {schema.SHOT: labels} | _centers(group, n, path) | read_identity(group, n, path)
     return xr.Dataset(coords=coords, attrs=_settings(group.attrs.get("settings", "{}"))), _NexusFile(path)
 
 
@@ -231,4 +261,6 @@ def _of_parquet(path: str) -> xr.Dataset:
     counts = np.bincount(place, minlength=labels.size)
     known = {name: np.asarray(json.loads(about[name.encode()])) for name in CENTER if name.encode() in about}
     coords = {schema.SHOT: labels} | _centers(known, labels.size, path)
+    if b"image_files" in about:
+        coords |= read_identity(json.loads(about[b"image_files"]), labels.size, path)
     return peaks_table(counts, columns, coords, _settings(about.get(b"settings", b"{}")))

@@ -12,8 +12,9 @@ from mrczdask import schema
 from mrczdask.errors import MrczdaskError
 from mrczdask.io.grown_store import GZIP, GrownStore
 from mrczdask.io.peak_file import NEXUS_FIELDS, NEXUS_PEAKS, PADDED_FIELDS
-from mrczdask.io.peak_table import PEAKS
+from mrczdask.io.peak_table import PEAK_FILE, PEAKS
 from mrczdask.io.ragged import Block, Ragged, split
+from mrczdask.io.shot_identity import put_identity
 from mrczdask.io.sparse_table import CENTER
 
 SHOTS: Final = 512
@@ -40,7 +41,8 @@ def as_peaks(peaks: Ragged | xr.Dataset, path: str, blocks: tuple[int, ...] | in
 
 def settings_of(table: Ragged) -> str:
     """What the peaks were found with, as JSON."""
-    known = {name: value for name, value in table.attrs.items() if name not in (schema.HISTORY, schema.PROVENANCE)}
+    left = (schema.HISTORY, schema.PROVENANCE, PEAK_FILE)
+    known = {name: value for name, value in table.attrs.items() if name not in left}
     return json.dumps({name: value for name, value in known.items() if isinstance(value, str | int | float | list)})
 
 
@@ -56,6 +58,7 @@ class PeakLists:
         self._store, self._stored = store, 0
         store.group(NEXUS_PEAKS, {"NX_class": "NXdata", "signal": signal, "settings": settings_of(table)})
         store.put(f"{NEXUS_PEAKS}/shot", table.header[schema.SHOT].values)
+        put_identity(store, NEXUS_PEAKS, table.header)
         for name, values in beam_of(table).items():
             store.put(f"{NEXUS_PEAKS}/{name}", values, {"units": "pixel"})
         store.growing(f"{NEXUS_PEAKS}/spots", (0,), (SHOTS,), np.int32)

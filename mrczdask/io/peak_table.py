@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 from mrczdask.io.ragged import Block, Layout, join
 
+IMAGE: Final = "image"
+"""Coordinate (shot) of the file of each frame; as attribute, the only one."""
+EVENT: Final = "event"
+"""Coordinate (shot): number of the frame in its file."""
+EVENT_NAME: Final = "event_name"
+"""Coordinate (shot) of a CrystFEL stream: the event as it stands there."""
+PEAK_FILE: Final = "peak_file"
+"""Attribute: the .cxi file whose rows the shots are."""
 FLOATS: Final = ("y", "x", "radius", "intensity", "sigma", "sigma_background")
 
 PEAKS: Final = Layout(

@@ -13,22 +13,27 @@ import xarray as xr
 
 import mrczdask
 from mrczdask import schema
-from mrczdask.errors import MissingExtraError
+from mrczdask.errors import MissingExtraError, MrczdaskError
 from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.crystfel_geom import CXI_DETECTOR, frame_shifts, write_geom
-from mrczdask.io.frame_links import link_frames, sources_of
+from mrczdask.io.frame_copies import copy_frames
+from mrczdask.io.frame_links import can_be_linked, link_frames, sources_of
+from mrczdask.io.frames import open_frames
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import GZIP, GrownStore, grown_store
 from mrczdask.io.peak_file import CXI_RESULT, CXI_SHOTS, open_peaks
 from mrczdask.io.peak_rows import PaddedPeaks, PeakLists, as_peaks, beam_of, settings_of
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
+from mrczdask.io.shot_identity import put_identity, stored_identity
+from mrczdask.io.source import is_remote
 from mrczdask.io.sparse_table import CENTER
 
 CXI_VERSION: Final = 160
 _FRAMES: Final = "entry_1/data_1"
 _BEAM: Final = "entry_1/instrument_1/beam_1"
+_SUFFIXES: Final = (".cxi", ".h5", ".hdf5", ".nxs", ".parquet", ".zarr")
 
 
 def write_peaks(
@@ -49,7 +54,8 @@ def write_peaks(
         A name that ends in .cxi, .h5, .hdf5, .nxs, .parquet or .zarr. What is there is replaced when the new one is
         whole.
     frames : DataArray, str or path, optional
-        The frames as `open_frames` gave them, or their HDF5 file: linked from a .cxi file, not copied.
+        The frames as `open_frames` gave them, or their file: linked from a .cxi file where they are HDF5, else copied
+        into it, a block at a time.
     geometry : Geometry, optional
         Written into a .cxi file and, as CrystFEL reads it, into a .geom file of the same name beside it.
     progress : bool or callable, optional
@@ -65,8 +71,8 @@ def write_peaks(
     MissingExtraError
         HDF5 needs h5py, Parquet pyarrow.
     MrczdaskError
-        The name has another ending, the table has no peaks, the frames cannot be linked, or the geometry is not one
-        whose beam moves, where the peaks have a beam centre of each shot.
+        The name has another ending, the table has no peaks, the frames are not those of the peaks, or the geometry is
+        not one whose beam moves, where the peaks have a beam centre of each shot.
 
     Notes
     -----
@@ -90,6 +96,7 @@ def write_peaks(
     [0, 1]
     """
     target = os.fspath(path)
+    check_name(target)
     table = as_peaks(peaks, target)
     if geometry is not None and "shape" in table.attrs:
         geometry = geometry.framed(table.attrs["shape"])
@@ -101,14 +108,32 @@ def write_peaks(
         if target.endswith(".parquet"):
             _write_parquet(target, table, blocks)
         elif target.endswith(".cxi"):
-            _write_cxi(target, table, blocks, frames, geometry)
+            _write_cxi(target, table, blocks, frames, geometry, progress)
         else:
             _write_nexus(target, table, blocks)
     return open_peaks(target)
 
 
-def _write_cxi(path: str, table: Ragged, blocks: Iterator[Block], frames: Any, geometry: Geometry | None) -> None:
-    sources = None if frames is None else sources_of(frames, path)
+def check_name(path: str) -> None:
+    """Raise unless peaks can be written under a name.
+
+    Raises
+    ------
+    MrczdaskError
+        The name has another ending, or its folder is missing.
+    """
+    if not path.rstrip("/").endswith(_SUFFIXES):
+        raise MrczdaskError(f"{path}: give a name that ends in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
+    if not is_remote(path) and not os.path.isdir(folder := os.path.dirname(path.rstrip("/")) or "."):
+        raise MrczdaskError(f"{path}: there is no folder {folder}: make it first")
+
+
+def _write_cxi(
+    path: str, table: Ragged, blocks: Iterator[Block], frames: Any, geometry: Geometry | None, progress: Progress
+) -> None:
+    linked = frames is not None and can_be_linked(frames)
+    sources = sources_of(frames, path) if linked else []
+    copied = None if linked or frames is None else _opened(frames)
     with grown_store(path, filters=GZIP) as store:
         store.put("cxi_version", np.int32(CXI_VERSION))
         store.group("", {"default": "entry_1"})
@@ -124,13 +149,24 @@ def _write_cxi(path: str, table: Ragged, blocks: Iterator[Block], frames: Any, g
         store.text(f"{process}/metadata", settings_of(table))
         if geometry is not None:
             _describe(store, geometry)
+        put_identity(store, CXI_SHOTS, table.header)
         _follow_beam(store, table, geometry)
-        if sources is not None:
+        if frames is not None:
             store.group(_FRAMES, {"NX_class": "NXdata", "signal": "data"})
-            link_frames(store.root[_FRAMES], "data", sources, table.header[schema.SHOT].values, path)
+            where = store.root[_FRAMES], "data"
+            shots = table.header[schema.SHOT].values
+            if copied is None:
+                link_frames(*where, sources, shots, path)
+            else:
+                copy_frames(*where, copied, shots, path, progress)
     if geometry is not None:
         follows = CENTER[0] in table.header.coords
-        write_geom(f"{path.removesuffix('.cxi')}.geom", geometry, dummy=table.attrs.get("dummy"), follows_beam=follows)
+        dummy = table.attrs.get("dummy"), table.attrs.get("delta_dummy") or 0.0
+        write_geom(f"{path.removesuffix('.cxi')}.geom", geometry, dummy=dummy, follows_beam=follows)
+
+
+def _opened(frames: Any) -> xr.DataArray:
+    return frames if isinstance(frames, xr.DataArray) else open_frames(frames)
 
 
 def _follow_beam(store: GrownStore, table: Ragged, geometry: Geometry | None) -> None:
@@ -182,6 +218,8 @@ def _write_parquet(path: str, table: Ragged, blocks: Iterator[Block]) -> None:
     labels = table.header[schema.SHOT].values
     about = {"shots": json.dumps(labels.tolist()), "settings": settings_of(table)}
     about |= {name: json.dumps(values.tolist()) for name, values in beam_of(table).items()}
+    if stored := stored_identity(table.header):
+        about["image_files"] = json.dumps({name: np.asarray(one).tolist() for name, one in stored.items()})
     fields = [("shot", pyarrow.from_numpy_dtype(labels.dtype))]
     fields += [(name, pyarrow.from_numpy_dtype(dtype)) for name, dtype in PEAKS.columns.items()]
     layout = pyarrow.schema(fields, metadata=about)
