@@ -259,8 +259,61 @@ def test_some_shots_are_linked_as_a_virtual_dataset(tmp_path: Path) -> None:
     with pytest.raises(MrczdaskError, match="hit is of 2 shots, the files hold 5"):
         md.link_hits(frames, [True, False], tmp_path / "hits.h5")
     with pytest.raises(MrczdaskError, match="do not say their file"):
-        md.write_peaks(hits, tmp_path / "bad.cxi", frames=frames_of())
+        md.link_hits(frames_of(), [True] * 5, tmp_path / "bad.h5")
+    assert not (tmp_path / "bad.h5").exists()
+
+
+def test_frames_of_other_files_are_copied_into_a_cxi_file(tmp_path: Path) -> None:
+    fabio = pytest.importorskip("fabio")
+    pixels = frames_of().values.astype(np.int32)
+    pixels[:, 3, 4], pixels[:, 5, 6] = -1, -2
+    for k, image in enumerate(pixels):
+        header = {"_array_data.header_contents": "# Detector: PILATUS", "_array_data.header_convention": "PILATUS_1.2"}
+        fabio.cbfimage.CbfImage(data=image, header=header).write(str(tmp_path / f"run_{k:05d}.cbf"))
+    frames = md.open_frames(tmp_path / "run_*.cbf")
+    for shots in (slice(None), [3, 1]):
+        hits = peaks_of(frames).isel(shots)
+        md.write_peaks(hits, tmp_path / "run.cxi", frames=frames, geometry=geometry())
+        with h5py.File(tmp_path / "run.cxi") as file:
+            stored = file["entry_1/data_1/data"]
+            assert stored.dtype == np.int32
+            assert stored.compression == "gzip"  # what CrystFEL reads without a plugin
+            np.testing.assert_array_equal(stored[()], pixels[shots])
+    assert "flag_lessthan = 0\n" in (tmp_path / "run.geom").read_text()
+    read = md.open_peaks(tmp_path / "run.cxi")
+    assert [Path(name).name for name in read.image.values] == ["run_00003.cbf", "run_00001.cbf"]
+    assert read.event.values.tolist() == [0, 0]
+    with pytest.raises(MrczdaskError, match="lack some of the 2 shots"):
+        md.write_peaks(hits, tmp_path / "bad.cxi", frames=frames[:2])
     assert not (tmp_path / "bad.cxi").exists()
+
+
+@pytest.mark.parametrize("name", ["run.cxi", "run.h5", "run.zarr", "run.parquet"])
+def test_peaks_keep_the_files_of_their_frames(tmp_path: Path, name: str) -> None:
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    for k in range(2):
+        md.write_frames(frames_of()[2 * k : 2 * k + 2 + k], tmp_path / f"part{k}_master.h5")
+    frames = md.open_frames(str(tmp_path / "part*_master.h5"))
+    read = md.write_peaks(peaks_of(frames).isel([0, 3, 4]), tmp_path / name).compute()
+    assert [Path(one).name for one in read.image.values] == ["part0_master.h5", "part1_master.h5", "part1_master.h5"]
+    assert read.event.values.tolist() == [0, 1, 2]
+
+
+def test_peaks_of_other_groups_are_found(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "om.h5", "w") as file:
+        for place, x in (("data/peaks", 3.0), ("more/peaks", 4.0)):
+            file[f"{place}/nPeaks"] = [1, 0]
+            for table in ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity"):
+                file[f"{place}/{table}"] = np.full((2, 4), x, np.float32)
+            if place == "data/peaks":
+                file.flush()
+                assert md.open_peaks(tmp_path / "om.h5").compute().x.values.tolist() == [3.0]
+    assert md.open_peaks(tmp_path / "om.h5", group="/more/peaks").compute().x.values.tolist() == [4.0]
+    with pytest.raises(MrcFormatError, match="there are peaks in data/peaks, more/peaks: give one"):
+        md.open_peaks(tmp_path / "om.h5")
+    with pytest.raises(MrcFormatError, match="there is no group peaks"):
+        md.open_peaks(tmp_path / "om.h5", group="peaks")
 
 
 STREAM = """CrystFEL stream format 2.3
