@@ -38,9 +38,10 @@ INDEXABLE = 25
 
 def stills() -> tuple[xr.DataArray, list[NDArray[np.float64]], NDArray[np.bool_]]:
     """A grid scan over crystals in solvent: frames, true spots (y, x, counts) of each, and which could be indexed."""
-    center = (GEOMETRY.beam_center[0] - 0.5, GEOMETRY.beam_center[1] - 0.5)
+    center = GEOMETRY.beam_center
     rows = [
-        md.simulate.stills(GRID[1], SHAPE, hit_rate=0.5, spots=n, strength=500, center=center, seed=n) for n in SPOTS
+        md.simulate.stills(GRID[1], SHAPE, hit_rate=0.5, spots=n, strength=500, beam_center=center, seed=n)
+        for n in SPOTS
     ]
     spots = [row.truth(shot) for row in rows for shot in range(GRID[1])]
     frames = xr.concat([row.frames for row in rows], "shot").assign_coords(shot=np.arange(len(spots)))

@@ -54,8 +54,8 @@ def open_frames(
     xarray.DataArray
         `images` (shot, y, x), or (scan_y, scan_x, ky, kx) for 4D-STEM, as stored. The coordinate `mask` (y, x) bool,
         True = bad, where the file holds one, lazy; `beam_center_y`, `beam_center_x` (shot) where `write_frames` kept
-        those of a beam that wanders; attributes `beam_center` [y, x] in pixels as the file says it, `pixel_size_m`
-        [y, x], `distance_m`, `wavelength_m`, `dummy`, `saturation_value` where it tells them.
+        those of a beam that wanders; attributes `beam_center` [y, x] in pixels from the outer edge of the first,
+        `pixel_size_m` [y, x], `distance_m`, `wavelength_m`, `dummy`, `saturation_value` where it tells them.
 
     Raises
     ------
@@ -92,8 +92,8 @@ def open_frames(
     frames = _open(kind, urls, dataset, storage_options)
     images = as_array(_scanned(frames, scan_shape), chunks)
     images.encoding |= {SOURCE: urls} | ({DATASET: dataset} if dataset else {})
-    readers = getattr(frames.reader, "readers", ())
-    if len(urls) > 1 and len(readers) == len(urls):
+    readers = getattr(frames.reader, "readers", ()) if len(urls) > 1 else (frames.reader,)
+    if len(readers) == len(urls):
         images.encoding[SOURCE_FRAMES] = [reader.shape[0] for reader in readers]
     return images
 

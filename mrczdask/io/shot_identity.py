@@ -17,7 +17,7 @@ from mrczdask.io.peak_table import EVENT, IMAGE
 SOURCE: Final = "source"
 """Encoding of frames: the files they were opened from."""
 SOURCE_FRAMES: Final = "source_frames"
-"""Encoding of frames of several files: how many each has."""
+"""Encoding of frames: how many each of the files has."""
 DATASET: Final = "dataset"
 """Encoding of frames: the dataset that was asked for."""
 _FILES, _NUMBER = "image_files", "image_number"
@@ -26,13 +26,14 @@ _FILES, _NUMBER = "image_files", "image_number"
 def identity_of(encoding: Mapping[Any, Any], shots: NDArray[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Coordinates (shot) `image` and `event`, or the attribute `image` of a single file, as far as frames tell them."""
     files, counts = list(encoding.get(SOURCE) or []), encoding.get(SOURCE_FRAMES)
-    if len(files) == 1:
-        return {}, {IMAGE: files[0]}
-    if counts is None or len(counts) != len(files) or shots.dtype.kind not in "iu":
+    if not files or counts is None or len(counts) != len(files) or shots.dtype.kind not in "iu":
         return {}, {}
     edges = np.cumsum([0, *counts])
-    if shots.size and not (shots.min() >= 0 and shots.max() < edges[-1]):
+    of_these = not shots.size or (shots.min() >= 0 and shots.max() < edges[-1])
+    if not of_these or np.unique(shots).size != shots.size:  # frames of other files were put beside
         return {}, {}
+    if len(files) == 1:
+        return {}, {IMAGE: files[0]}
     owner = np.searchsorted(edges, shots, side="right") - 1
     return file_coords(np.array(files, str)[owner], shots - edges[owner]), {}
 

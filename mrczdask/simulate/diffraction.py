@@ -22,6 +22,8 @@ _REACH: Final = 4
 _FALL_OFF, _RING, _RING_WIDTH, _RING_HEIGHT, _FLOOR = 0.25, 0.45, 0.07, 0.6, 0.05
 """Of the background: length of the exponential, place and width of the solvent's ring (in half widths of the detector),
 its height and that of what is everywhere (in those of the exponential at the centre)."""
+_HALF: Final = 0.5
+"""A pixel's centre is half a pixel from its outer edge."""
 _DRAW_HIT, _DRAW_PLACE, _DRAW_COUNTS = 1, 2, 3
 
 
@@ -50,7 +52,7 @@ def stills(
     strength: float = 300.0,
     width: float = 0.9,
     background: float = 20.0,
-    center: tuple[float, float] | None = None,
+    beam_center: tuple[float, float] | None = None,
     dtype: DTypeLike = "uint16",
     seed: int = 0,
 ) -> SimulatedStills:
@@ -73,8 +75,8 @@ def stills(
         Standard deviation of a peak in pixels.
     background : float
         Counts a pixel at the centre: an exponential, a solvent ring and a floor.
-    center : (y, x), optional
-        Beam centre in pixels; the middle of the detector where None.
+    beam_center : (y, x), optional
+        In pixels from the outer edge of the first, as `Geometry` has it; the middle of the detector where None.
     dtype : dtype
         An integer type; counts above its largest value are clipped to it.
     seed : int
@@ -109,7 +111,7 @@ def stills(
     kind = np.dtype(dtype)
     if kind.kind not in "iu":
         raise ValueError(f"dtype={kind.name}: counts are integers")
-    y0, x0 = center if center is not None else ((ny - 1) / 2, (nx - 1) / 2)
+    y0, x0 = (at - _HALF for at in beam_center or (ny / 2, nx / 2))  # from the centre of the first pixel
     key = key_of(seed, "stills", "counts")
     scene = _Scene(ny, nx, y0, x0, hit_rate, spots, strength, width, background, kind, key)
     data = da.map_blocks(

@@ -19,7 +19,7 @@ def test_the_same_counts_for_any_chunks_and_any_selection(no_compute: None) -> N
 
 
 def test_counts_are_poisson_around_background_and_spots() -> None:
-    run = md.simulate.stills(60, (80, 90), spots=12, strength=400, center=(30.0, 60.0), seed=1)
+    run = md.simulate.stills(60, (80, 90), spots=12, strength=400, beam_center=(30.5, 60.5), seed=1)
     frames = run.frames.values.astype(float)
     hits = np.array([len(run.truth(shot)) > 0 for shot in range(60)])
     assert 15 < hits.sum() < 45
