@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from mrczdask.diffraction.checks import number
 from mrczdask.diffraction.clipping import Clipping, ErrorModel, binned, prepare
+from mrczdask.diffraction.counts import GAIN, without_rule
 from mrczdask.io.geometry import Geometry, Unit
 from mrczdask.io.sparse_table import RESPONSE
 from mrczdask.provenance import record
@@ -65,7 +66,10 @@ def separate_background(
     flat : array, optional
         (y, x), response of a pixel.
     dummy : float, optional
-        Value of invalid pixels in the frames, by default their attribute `dummy`; NaN never counts.
+        Value of invalid pixels in the frames. By default their attribute `dummy`, or what pyFAI knows of the detector
+        by its name in a PONI file; dummy=nan stands for none. Besides, only numbers from the attribute
+        `underload_value` to `saturation_value` count, that no flag of a .geom file names; NaN, infinity and the two
+        highest numbers of 32-bit integers never do.
     delta_dummy : float, optional
         Values this close to `dummy` are invalid too, by default the attribute `delta_dummy` where `dummy` is one.
     polarization : float, optional
@@ -284,7 +288,8 @@ def _attrs(
 ) -> dict[str, Any]:
     """What `sparsify` needs to know of the frames, the detector and of how they were averaged, and the record of it."""
     number("noise", settings["noise"])
-    settings = settings | {"dummy": clipping.dummy, "delta_dummy": clipping.delta, "frame_dtype": images.dtype.str}
+    settings = settings | clipping.counts.attrs() | {"frame_dtype": images.dtype.str}
+    settings |= {GAIN: clipping.gain} if clipping.gain != 1 else {}
     if radial_range is not None:
         settings["radial_range"] = list(radial_range)
-    return record(images.attrs | geometry.facts() | settings, "separate_background", settings)
+    return record(without_rule(images.attrs) | geometry.facts() | settings, "separate_background", settings)

@@ -147,7 +147,7 @@ def _watch_chunk(
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
-        frame = np.ascontiguousarray(image).reshape(-1)
+        frame = np.ascontiguousarray(how.picking.judge.plain(image)).reshape(-1)
         picking = how.picking.at(None if centers is None else centers[k])
         level = interpolate_image(levels(average[k]), picking.places)
         std = interpolate_image(filled(deviation[k]), picking.places)
@@ -168,7 +168,7 @@ def add_evidence(
         raw = frame.astype(np.float32)
         b = ((raw - picking.dark) if picking.dark.size else raw) / picking.norm
         z = (b - level) / std
-        valid = np.isfinite(z) & ~(np.abs(frame.astype(np.float64) - picking.dummy) <= picking.delta)
+        valid = np.isfinite(z) & picking.judge.counts(frame)
         total[0] += np.where(valid, np.minimum(z, MOST_DEVIATION), 0)
         total[1] += valid & (b - level > np.maximum(picking.noise, cutoff * np.hypot(std, picking.noise)))
         total[2] += np.where(level > 0, np.where(valid, np.minimum(b / level, MOST_RELATIVE), 0), valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -13,15 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.diffraction.beams import beam_record, center_rows, lazy_centers, shot_centers
-from mrczdask.diffraction.bins import RadialBins, radial_bins
+from mrczdask.diffraction.bins import BinOrder, RadialBins, radial_bins
 from mrczdask.diffraction.checks import number, whole_number
+from mrczdask.diffraction.counts import Counts, counts_of, gain_of
 from mrczdask.diffraction.maps import BINS, NEEDED, RADIUS, bin_rows
-from mrczdask.diffraction.shots import as_shots, dummy_of, on_workers, shot_map, with_frames_mask
-from mrczdask.errors import MrczdaskError
+from mrczdask.diffraction.shots import MASKED, as_shots, on_workers, shot_map, with_frames_mask
+from mrczdask.errors import AmbiguousFileWarning, MrczdaskError
 from mrczdask.execution.blocks import fields_of, structures_of, whole_blocks
+from mrczdask.io.frame_set import MASK
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.sparse_table import AZIMUTH, CENTER, SECTOR
+from mrczdask.io.validity import Judge
 from mrczdask.kernels import azimuthal
+from mrczdask.kernels.valid import FINITE, holds
 
 _MADE_OF: Final = "made_of"
 ErrorModel = Literal["poisson", "azimuthal", "hybrid", "count"]
@@ -38,8 +43,9 @@ class Clipping:
     """How the frames of a graph are averaged."""
 
     radial: RadialBins
-    dummy: float
-    delta: float
+    counts: Counts
+    judge: Judge
+    gain: float
     model: int
     cutoff: float
     cycles: int
@@ -80,13 +86,20 @@ def prepare(
     geometry = geometry.framed(images.shape[1:])
     if images.shape[1:] != geometry.shape:
         raise MrczdaskError(f"the frames are {images.shape[1:]} (y, x), the detector of the geometry {geometry.shape}")
+    is_masked = binning["mask"] is not None or MASK in images.coords or MASKED in images.attrs
+    if geometry.unread_masks and not is_masked:
+        raise MrczdaskError(
+            f"the .geom file takes its mask from {', '.join(geometry.unread_masks)} of the data files: give them as "
+            "Geometry.from_geom(..., frames=), or mask="
+        )
     binning["mask"] = with_frames_mask(images, binning["mask"])
     centers = None if beam_centers is None else shot_centers(beam_centers, len(images))
-    value, around = dummy_of(images, dummy, delta)
+    counts = counts_of(images, geometry, dummy, delta)
     clipping = Clipping(
         radial=radial_bins(geometry, centers=centers, **binning),
-        dummy=value,
-        delta=around,
+        counts=counts,
+        judge=counts.judge(images),
+        gain=gain_of(images.attrs, geometry),
         model=MODELS[error_model],
         cutoff=cutoff,
         cycles=cycle,
@@ -196,26 +209,59 @@ def _clip_chunk(block: NDArray[Any], centers: NDArray[np.float64] | None = None,
     deviation: NDArray[Any] = np.empty(n, np.float32)
     count: NDArray[Any] = np.empty(n, np.int32)
     raw = np.empty(clipping.radial.norm.size + 1, np.float32)
-    for k, frame in enumerate(block):
+    seen = False
+    for k, image in enumerate(block):
         order = clipping.radial.order_at(None if centers is None else centers[k])
-        azimuthal.to_bins(np.ascontiguousarray(frame).reshape(-1), order.slots, raw)
-        azimuthal.clip_background(
-            raw,
-            order.edges,
-            order.norm,
-            order.dark,
-            clipping.dummy,
-            clipping.delta,
-            clipping.model,
-            clipping.cutoff,
-            clipping.cycles,
-            average,
-            deviation,
-            count,
-        )
+        frame = np.ascontiguousarray(clipping.judge.plain(image)).reshape(-1)
+        azimuthal.to_bins(frame, order.slots, raw)
+        seen = seen or (clipping.judge.unsure > 0 and holds(raw[: order.edges[-1]], clipping.judge.unsure))
+        _clip_frame(raw, order, clipping, average, deviation, count)
         for name, values in zip(BINS.names or (), (average, deviation, count), strict=True):
             table[k][name] = values.reshape(shape)
+    if seen:
+        _warn_of(block.dtype, clipping.judge.unsure)
     return table
+
+
+def _clip_frame(
+    raw: NDArray[np.float32],
+    order: BinOrder,
+    clipping: Clipping,
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    count: NDArray[np.int32],
+) -> None:
+    """The background of a frame in the order of its bins; counting noise is that of photons, not of their counts."""
+    bounds, gain, dark = clipping.judge.bounds, np.float32(clipping.gain), order.dark
+    if gain != 1:
+        raw[~clipping.judge.counts(raw)] = np.nan
+        raw /= gain
+        bounds, dark = FINITE, dark / gain
+    azimuthal.clip_background(
+        raw,
+        order.edges,
+        order.norm,
+        dark,
+        bounds,
+        clipping.model,
+        clipping.cutoff,
+        clipping.cycles,
+        average,
+        deviation,
+        count,
+    )
+    if gain != 1:
+        average *= gain
+        deviation *= gain
+
+
+def _warn_of(dtype: np.dtype[Any], top: float) -> None:
+    warnings.warn(
+        f"pixels of {dtype} frames hold {top:.0f}, the largest number of the dtype, and nothing says whether it is a "
+        f"count: they are taken for counts. Give dummy={top:.0f} if they are bad pixels, dummy=nan if they are counts",
+        AmbiguousFileWarning,
+        stacklevel=2,
+    )
 
 
 def _coords(images: xr.DataArray, radial: RadialBins) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask.diffraction.beams import center_rows
 from mrczdask.diffraction.checks import whole_number
+from mrczdask.diffraction.counts import judge_of
 from mrczdask.diffraction.shells import Shells, shells_of
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
@@ -19,6 +20,7 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_input import as_sparse
+from mrczdask.io.validity import Judge
 
 _SUMS: Final = ("n", "original", "original_squares", "densified", "densified_squares")
 SHOTS: Final = 16
@@ -27,13 +29,11 @@ SHOTS: Final = 16
 
 @dataclass(frozen=True)
 class _Original:
-    """Where the pixels are, and what the recorded ones are less of: `dark`, flat; those within `delta` of `dummy` are
-    none."""
+    """Where the pixels are, which of the recorded ones count, and what they are less of: `dark`, flat."""
 
     shells: Shells
     dark: NDArray[np.float32] | None
-    dummy: float
-    delta: float
+    judge: Judge
 
 
 def compare_background(
@@ -116,10 +116,8 @@ def _moments(
     blocks = sparse.block_layer.to_delayed().ravel()
     rows, _ = center_rows(sparse.header, sparse.chunks)
     centers = [None] * len(blocks) if rows is None else rows.to_delayed().ravel()
-    attrs = sparse.attrs
     dark = sparse.header["dark"].values.reshape(-1) if "dark" in sparse.header.coords else None
-    invalid = float(attrs.get("dummy", np.nan)), float(attrs.get("delta_dummy", 0.0))
-    sent = on_workers(_Original(shells, dark, *invalid))
+    sent = on_workers(_Original(shells, dark, judge_of(sparse.attrs, both[0])))
     judge = dask.delayed(_judge, pure=False)
     parts = zip(*images, blocks, centers, strict=True)
     tasks = [(k, judge(*part, sent)) for k, part in enumerate(parts)]
@@ -146,7 +144,7 @@ def _judge(
     for k in range(block.counts.size):
         shell = shells.at(None if centers is None else centers[k]).reshape(-1)
         recorded = original[k].reshape(-1).astype(np.float64)
-        free = (shell >= 0) & np.isfinite(recorded) & ~(np.abs(recorded - how.dummy) <= how.delta)
+        free = (shell >= 0) & how.judge.counts_among(original[k]).reshape(-1)
         if how.dark is not None:
             recorded -= how.dark
         free[block.columns["index"][pointer[k] : pointer[k + 1]]] = False

@@ -221,7 +221,8 @@ def _judge(
             continue
         center = None if centers is None else centers[k]
         picking, shell = how.picking.at(center), how.shells.at(center).reshape(-1)
-        raw, above, ratio = _excess(frame, levels(average[k]), filled(deviation[k]), picking)
+        plain = how.picking.judge.plain(image).reshape(-1)
+        raw, above, ratio = _excess(plain, levels(average[k]), filled(deviation[k]), picking)
         valid = np.isfinite(ratio)
         valid_pixels += int(valid.sum())
         strong = np.where(valid, ratio, 0).reshape(image.shape) >= how.signal_cutoff
@@ -258,7 +259,7 @@ def _excess(
         spread = np.hypot(interpolate_image(deviation, picking.places), picking.noise)
         ratio = np.where(spread > 0, above / spread, np.where(above > 0, np.inf, -np.inf)).astype(np.float32)
         bad = np.isnan(picking.places.radial) | ~(picking.norm > 0) | ~np.isfinite(raw)
-        bad |= np.abs(frame.astype(np.float64) - picking.dummy) <= picking.delta
+        bad |= ~picking.judge.counts(frame)
     ratio[bad] = np.nan
     above[bad] = 0
     return raw if picking.dark.size else frame, above, ratio

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrczdask import schema
 from mrczdask.diffraction.checks import number, span, whole_number
 from mrczdask.diffraction.clipping import go_on
+from mrczdask.diffraction.counts import gain_of, judge_of
 from mrczdask.diffraction.maps import ANYWHERE, PixelMaps, pixel_maps, split_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.diffraction.sparsify import background_of
@@ -23,6 +24,7 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.shot_identity import identity_of
+from mrczdask.io.validity import Judge
 from mrczdask.kernels import peaks as kernel
 from mrczdask.kernels.bright_pixels import Detector, Segments, find_bright, segments_of
 from mrczdask.kernels.peak_profile import interpolate_at
@@ -51,6 +53,7 @@ class _Search:
     segments: Segments
     rule: kernel.Rule
     rings: _Rings
+    judge: Judge
 
     def at(self, center: NDArray[np.float64] | None) -> _Search:
         """The same of a frame whose beam is at a place (y, x)."""
@@ -98,7 +101,7 @@ def find_peaks(
     gaps: Gaps = "fill",
     border: Border = "void",
     centroid: Centroid = "weighted",
-    counts_per_photon: float = 1.0,
+    counts_per_photon: float | None = None,
     **options: Any,
 ) -> Ragged:
     """Find the Bragg peaks of diffraction frames: maxima that stand out of the background of their radius.
@@ -133,8 +136,8 @@ def find_peaks(
     centroid : {"weighted", "plain"}
         Under a Gaussian about itself, which heeds the noise of far pixels less; or of all pixels alike, the published
         rule.
-    counts_per_photon : float
-        Gain of the detector, for the counting noise of a peak.
+    counts_per_photon : float, optional
+        Gain of the detector, for the counting noise of a peak: by default what the frames or the geometry say, else 1.
     **options : dict, optional
         Of `separate_background`, where no `background` is given.
 
@@ -183,6 +186,7 @@ def find_peaks(
     is_shared = background is not None
     background = background_of(images, geometry, background, options, "find_peaks")
     half = patch_size // 2
+    gain = gain_of(background.attrs) if counts_per_photon is None else number("counts_per_photon", counts_per_photon)
     rule = kernel.Rule(
         cutoff=float(cutoff_peak),
         noise=float(background.attrs["noise"]),
@@ -191,7 +195,7 @@ def find_peaks(
         most=patch_size**2 if max_pixels is None else whole_number("max_pixels", max_pixels, 1),
         keep_border=border == "keep",
         gaps=GAPS[gaps],
-        gain=number("counts_per_photon", counts_per_photon),
+        gain=gain,
         width=WEIGHT * half if centroid == "weighted" else 0.0,
     )
     ranges = [span("radial_range", radial_range or background.attrs.get("radial_range", ANYWHERE))]
@@ -207,7 +211,7 @@ def find_peaks(
         "gaps": gaps,
         "border": border,
         "centroid": centroid,
-        "counts_per_photon": float(counts_per_photon),
+        "counts_per_photon": gain,
         "mask": None if mask is None else digest(np.asarray(mask, bool)),
         "exclude": [list(ring) for ring in exclude] or None,
         "radial_range": None if radial_range is None else list(radial_range),
@@ -274,7 +278,7 @@ def _search(
     mask: ArrayLike | None,
 ) -> _Search:
     """The maps of the detector."""
-    attrs, maps = background.attrs, pixel_maps(background)
+    judge, maps = judge_of(background.attrs, images), pixel_maps(background)
     bad = None if mask is None else np.asarray(mask, bool)
     if bad is not None and bad.shape != maps.radius.shape:
         raise MrczdaskError(f"mask has the shape {bad.shape}, the frames {maps.radius.shape}")
@@ -285,10 +289,9 @@ def _search(
         width=images.shape[2],
         **rings.pixels(maps),
         dark=background["dark"].values.reshape(-1) if "dark" in background.coords else np.empty(0, np.float32),
-        dummy=float(attrs["dummy"]),
-        delta=float(attrs["delta_dummy"]),
+        bounds=judge.bounds,
     )
-    return _Search(maps, detector, segments_of(detector, maps.centres.size), rule, rings)
+    return _Search(maps, detector, segments_of(detector, maps.centres.size), rule, rings, judge)
 
 
 def _header(background: xr.Dataset, images: xr.DataArray, settings: dict[str, Any]) -> xr.Dataset:
@@ -317,7 +320,7 @@ def _search_chunk(
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
-        frame = np.ascontiguousarray(image).reshape(-1)
+        frame = np.ascontiguousarray(search.judge.plain(image)).reshape(-1)
         how = search.at(None if centers is None else centers[k])
         tables = levels(average[k]), filled(deviation[k])
         rule = how.rule

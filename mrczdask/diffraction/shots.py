@@ -12,15 +12,18 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.diffraction.checks import number
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.schedulers import current_client
+from mrczdask.io.detector_values import OFFSET, SCALE
 from mrczdask.io.frame_set import MASK
+from mrczdask.io.validity import ATTRIBUTES, INVALID, Validity, counts_in, dtype_rule, validity_of
 
 CHUNK_BYTES: Final = 64 << 20
 """Of a chunk of frames in memory, counted at 4 bytes a pixel."""
 
 DTYPE_KINDS: Final = "iuf"
+MASKED: Final = "masked_by_frame"
+"""Attribute of frames whose masks, one for each, are numbers in them."""
 MOST_BYTES: Final = 8
 """Of a pixel."""
 
@@ -38,12 +41,57 @@ def as_shots(frames: Any) -> xr.DataArray:
         raise MrczdaskError(
             f"the frames are {images.dtype}: give integers or real floats of at most {8 * MOST_BYTES} bits"
         )
+    images = in_counts(without_bad(images))
     if images.ndim != 3:
         return _flattened(images)
     data = images.data if isinstance(images.data, da.Array) else da.from_array(images.data, chunks=_chunks(images))
     renamed = dict(zip(images.dims, (schema.SHOT, schema.Y, schema.X), strict=True))
     whole = images.copy(data=data.rechunk({1: -1, 2: -1}).astype(native(data.dtype), copy=False))
     return whole.rename({old: new for old, new in renamed.items() if old != new})
+
+
+def without_bad(images: xr.DataArray) -> xr.DataArray:
+    """Frames that have a mask each with a number that is no count in its place: one mask of all stays a coordinate."""
+    if MASK not in images.coords or images.coords[MASK].ndim <= 2:
+        return images
+    mask = images.coords[MASK].reset_coords(drop=True)
+    whole = images.drop_vars(MASK)
+    whole = whole if isinstance(whole.data, da.Array) else whole.chunk(dict.fromkeys(whole.dims[-2:], -1))
+    fill = _no_count(whole.dtype)
+    bad = mask.broadcast_like(whole).transpose(*whole.dims).chunk(whole.chunksizes).data
+    found = whole.copy(data=da.where(bad, fill, whole.data))
+    found.attrs[MASKED] = True
+    if whole.dtype.kind != "f":
+        found.attrs[INVALID] = [*found.attrs.get(INVALID, ()), [int(fill)] * 2]
+    return found
+
+
+def _no_count(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return dtype.type(np.nan)
+    return dtype.type(np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min)
+
+
+def in_counts(images: xr.DataArray) -> xr.DataArray:
+    """Frames whose file says how counts are made of what it holds: those, as float32, NaN where nothing was counted."""
+    factor, offset = images.attrs.get(SCALE, 1.0), images.attrs.get(OFFSET, 0.0)
+    if (factor, offset) == (1.0, 0.0):
+        return images
+    whole = images if isinstance(images.data, da.Array) else images.chunk(dict.fromkeys(images.dims[-2:], -1))
+    rule = validity_of(images.attrs).merged(dtype_rule(images.dtype))
+    data = whole.data.rechunk({images.ndim - 2: -1, images.ndim - 1: -1}).map_blocks(
+        _scaled, rule, float(factor), float(offset), dtype=np.float32, meta=np.empty((0,) * images.ndim, np.float32)
+    )
+    found = whole.copy(data=data)
+    found.attrs = {name: value for name, value in images.attrs.items() if name not in (*ATTRIBUTES, SCALE, OFFSET)}
+    return found
+
+
+def _scaled(block: NDArray[Any], rule: Validity, factor: float, offset: float) -> NDArray[np.float32]:
+    good = np.empty(block.shape, bool)
+    for place in np.ndindex(block.shape[:-2]):
+        good[place] = counts_in(rule, block[place])
+    return np.where(good, (block.astype(np.float64) + offset) * factor, np.nan).astype(np.float32)
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -78,14 +126,6 @@ def with_frames_mask(images: xr.DataArray, mask: ArrayLike | None) -> NDArray[np
     if given.shape != own.shape:
         raise MrczdaskError(f"mask has the shape {given.shape}, the frames {own.shape}")
     return own | given.astype(bool)
-
-
-def dummy_of(images: xr.DataArray, dummy: float | None, delta: float | None) -> tuple[float, float]:
-    """Value of invalid pixels, NaN for none, and how close to it they are: as given, or as the frames say it."""
-    if dummy is None:
-        dummy = images.attrs.get("dummy")
-        delta = images.attrs.get("delta_dummy") if delta is None else delta
-    return (np.nan if dummy is None else float(dummy)), number("delta_dummy", delta or 0.0)
 
 
 def _chunks(images: xr.DataArray) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from mrczdask import schema
 from mrczdask.diffraction.background import separate_background
 from mrczdask.diffraction.checks import number
 from mrczdask.diffraction.clipping import go_on
+from mrczdask.diffraction.counts import judge_of
 from mrczdask.diffraction.maps import ANYWHERE, NEEDED, PixelMaps, pixel_maps, split_rows
 from mrczdask.diffraction.shots import as_shots, on_workers
 from mrczdask.errors import MrczdaskError
@@ -21,6 +22,7 @@ from mrczdask.io.geometry import Geometry
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_blocks import FRAMES_TOKEN
 from mrczdask.io.sparse_table import sparse_layout
+from mrczdask.io.validity import Judge
 from mrczdask.kernels.picking import pick_pixels
 from mrczdask.kernels.places import Places, cells_of, filled, levels
 from mrczdask.provenance import record
@@ -36,8 +38,7 @@ class Picking:
     cells: NDArray[Any]
     norm: NDArray[np.float32]
     dark: NDArray[np.float32]
-    dummy: float
-    delta: float
+    judge: Judge
     noise: float
     cutoff: float
     dtype: np.dtype[Any]
@@ -162,8 +163,7 @@ def picking_of(background: xr.Dataset, images: xr.DataArray, cutoff: float) -> P
         maps=maps,
         **_places(maps, (low, high)),
         dark=dark,
-        dummy=float(attrs["dummy"]),
-        delta=float(attrs["delta_dummy"]),
+        judge=judge_of(attrs, images),
         noise=float(attrs["noise"]),
         cutoff=float(cutoff),
         # a dark makes integers fractional and negative
@@ -187,7 +187,7 @@ def _pick_chunk(
     for k, image in enumerate(frames):
         if not np.isfinite(average[k]).any():
             continue
-        frame = np.ascontiguousarray(image).reshape(-1)
+        frame = np.ascontiguousarray(picking.judge.plain(image)).reshape(-1)
         how = picking.at(None if centers is None else centers[k])
         tables = levels(average[k]), filled(deviation[k])
         counts[k] = n = pick_pixels(
@@ -196,14 +196,13 @@ def _pick_chunk(
             how.cells,
             how.norm,
             how.dark,
-            how.dummy,
-            how.delta,
+            how.judge.bounds,
             *tables,
             how.noise,
             how.cutoff,
             buffer,
         )
         index.append(buffer[:n].copy())
-        signal = frame[index[-1]]
+        signal = image.reshape(-1)[index[-1]]
         intensity.append((signal - how.dark[index[-1]] if how.dark.size else signal).astype(how.dtype))
     return Block(counts, {"index": np.concatenate(index), "intensity": np.concatenate(intensity)})

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.formats.geom_units import Quantity, beam_of, is_number, length_of, offset_of, quantity, wavelength_of
+from mrczdask.formats.geom_bad import BadPixels, bad_pixels_of
+from mrczdask.formats.geom_units import Quantity, beam_of, length_of, offset_of, quantity, wavelength_of
 
 _SPANS: Final = ("min_fs", "max_fs", "min_ss", "max_ss")
 _NOT_PANELS: Final = ("rigid_group", "group")
@@ -92,7 +93,7 @@ class GeomFile:
     """The wavelength, photon energy or voltage."""
     clen: Quantity | None = None
     """The distance that is common to the panels."""
-    dummies: dict[str, float] = field(default_factory=dict)
+    bad_pixels: dict[str, BadPixels] = field(default_factory=dict)
     frame: tuple[int, int] | None = None
     """(y, x) of the frames, where they have rows or columns of no panel at their end."""
 
@@ -162,9 +163,18 @@ class GeomFile:
             normals[:, rows, cols] = panel.normal[:, None, None]
             if panel.used:
                 mask[rows, cols] = self._bad(panel, positions[:, rows, cols])
+                self._spare_edges(panel, mask[rows, cols])
             for axis, shift in zip(positions, self.shift_m, strict=False):
                 axis[rows, cols] += shift
         return positions, normals, mask
+
+    def _spare_edges(self, panel: Panel, mask: NDArray[np.bool_]) -> None:
+        """Mask so many pixels of each side of a panel as the file says."""
+        edge = self.bad_pixels[panel.name].edge if panel.name in self.bad_pixels else 0
+        if edge > 0:
+            inside = mask[edge:-edge, edge:-edge].copy()
+            mask[...] = True
+            mask[edge:-edge, edge:-edge] = inside
 
     def positions(self, y: ArrayLike, x: ArrayLike, distance_m: float | None) -> NDArray[np.float64]:
         """(3, n) x, y and z in metres of places (n) in pixels of the frame, each on the panel that holds it.
@@ -232,7 +242,7 @@ def parse_geom(text: str) -> GeomFile:
         shift_m=(length_of(common, "detector_shift_x") or 0.0, length_of(common, "detector_shift_y") or 0.0),
         beam=beam_of(common),
         clen=quantity(common, "clen"),
-        dummies={key: float(value) for key, value in common.items() if key.startswith("flag_") and is_number(value)},
+        bad_pixels=bad_pixels_of(_lines(text)),
     )
     return found.framed(None)
 

@@ -60,6 +60,8 @@ _MODELS: Final[Mapping[str, tuple[_Family, tuple[int, int]]]] = {
 }
 """Modules (y, x) of the detectors of Dectris, by the names of pyFAI in small letters without blanks."""
 
+_DECTRIS: Final[Mapping[str, float]] = {"dummy": -2.0, "delta_dummy": 1.5}
+"""Marks of invalid pixels that pyFAI has for all of them."""
 _ANY: Final = "detector"
 """Name of a detector that is described by its configuration alone."""
 FIRST_PIXEL_FIRST: Final = (0, 3)
@@ -78,6 +80,9 @@ class FlatPoni:
     pixel_size_m: tuple[float, float]
     poni_m: tuple[float, float]
     wavelength_m: float | None
+    detector: str = ""
+    dummy: float | None = None
+    delta_dummy: float | None = None
 
 
 def flat_poni(text: str) -> FlatPoni | None:
@@ -104,6 +109,8 @@ def flat_poni(text: str) -> FlatPoni | None:
             pixel_size_m=sizes,
             poni_m=(float(said["poni1"]), float(said["poni2"])),
             wavelength_m=float(said["wavelength"]) if said.get("wavelength", "None") != "None" else None,
+            detector=said["detector"],
+            **({} if mask is None else _DECTRIS),
         )
     except (LookupError, ValueError, TypeError, AttributeError):
         return None  # pyFAI says what is wrong, or knows better

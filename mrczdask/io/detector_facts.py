@@ -11,6 +11,7 @@ import numpy as np
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskWarning
+from mrczdask.io.detector_values import fact, followed, value_attrs
 from mrczdask.io.sparse_table import CENTER
 
 _ANGSTROM_M: Final = 1e-10
@@ -31,12 +32,10 @@ _LISTED: Final = 4
 _NUMBERS: Final = {
     "count_time": "count_time_s",
     "frame_time": "frame_time_s",
-    "saturation_value": "saturation_value",
     "bit_depth_readout": "bit_depth_readout",
 }
 SHOTS: Final = "shots"
 """Group of an entry with what is known of each frame; NXmx has no place for it."""
-_MASKS: Final = ("pixel_mask", "detectorSpecific/pixel_mask", "mask")
 
 
 def find_detector(entry: Any, path: str = "", shape: tuple[int, ...] | None = None) -> Any | None:
@@ -91,20 +90,6 @@ def _groups(parent: Any, depth: int, known: frozenset[Any] = frozenset()) -> Ite
                 yield from _groups(child, depth - 1, known | {child})
 
 
-def followed(group: Any, name: str) -> Any | None:
-    """What a name in a group leads to, if anything.
-
-    In an object store the library would look for what an external link leads to in the same file.
-    """
-    link = group.get(name, getlink=True)
-    if hasattr(link, "filename") and group.file.driver == "fileobj":
-        return None
-    try:
-        return group.get(name)
-    except (KeyError, RuntimeError, OSError):  # links in a ring, or a file that is missing
-        return None
-
-
 def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Attributes of the frames; a number of 0 where none can be says nothing."""
     attrs: dict[str, Any] = {}
@@ -124,10 +109,7 @@ def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str,
         value = _number(detector, name)
         if value:
             attrs[key] = value
-    if dtype.kind == "u":  # DECTRIS marks bad pixels with the largest value
-        bits = int(_number(detector, "bit_depth_image") or 8 * dtype.itemsize)
-        attrs["dummy"] = 2 ** min(bits, 8 * dtype.itemsize) - 1
-    return attrs
+    return attrs | value_attrs(detector, dtype)
 
 
 def beam_centers(entry: Any, shots: int) -> dict[str, Any]:
@@ -139,27 +121,9 @@ def beam_centers(entry: Any, shots: int) -> dict[str, Any]:
     return {name: ((schema.SHOT,), np.asarray(values[()], np.float64)) for name, values in found.items()}
 
 
-def mask_of(detector: Any, shape: tuple[int, ...]) -> Any | None:
-    """The dataset of the mask, if it is of the shape (y, x) of the frames."""
-    for name in _MASKS:
-        found = followed(detector, name)
-        link = None if found is not None else detector.get(name, getlink=True)
-        if link is not None:
-            where = f"{getattr(link, 'filename', '')} {link.path}".strip()
-            warnings.warn(
-                f"{detector.name}/{name} leads to {where}, which is not there: these pixels are not masked. "
-                "Put it where it is expected, or give mask=",
-                MrczdaskWarning,
-                stacklevel=2,
-            )
-        if found is not None and getattr(found, "shape", None) == shape and found.dtype.kind in "iub":
-            return found
-    return None
-
-
 def _wavelength(entry: Any, detector: Any) -> float | None:
     beams = ("instrument/beam/incident_wavelength", "sample/beam/incident_wavelength")
-    places = [(entry, name) for name in beams]
+    places = [(entry, name) for name in beams] + [(detector, "beam/incident_wavelength")]
     # pyFAI spells it without an o
     places += [(detector.parent, f"{name}/wavelength") for name in ("monchromator", "monochromator")]
     values = (_length(group, name, default=_ANGSTROM_M) for group, name in places)
@@ -171,7 +135,7 @@ def _length(group: Any, name: str, default: float = 1.0) -> float | None:
     value = _number(group, name)
     if value is None:
         return None
-    unit = _text(group[name].attrs.get("units", "")).strip().lower()
+    unit = _text(fact(group, name).attrs.get("units", "")).strip().lower()
     return value * _METRES.get(unit, default)
 
 
@@ -179,7 +143,7 @@ def _center(detector: Any, axis: str, size: float | None) -> float | None:
     """In pixels from the outer edge of the first; a length is divided by the side of a pixel."""
     name = f"beam_center_{axis}"
     value = _finite(detector, name)
-    unit = "" if value is None else _text(detector[name].attrs.get("units", "")).strip().lower()
+    unit = "" if value is None else _text(fact(detector, name).attrs.get("units", "")).strip().lower()
     if value is None or unit in _PIXELS:
         return value
     return value * _METRES[unit] / size if unit in _METRES and size else None
@@ -194,7 +158,7 @@ def _number(group: Any, name: str) -> float | None:
 def _finite(group: Any, name: str) -> float | None:
     """A number, or one that is told again for each frame."""
     try:
-        value = np.asarray(group[name][()], np.float64)
+        value = np.asarray(fact(group, name)[()], np.float64)
     except (KeyError, OSError, TypeError, ValueError):
         return None
     if not value.size or not np.isfinite(value).all() or (value != value.flat[0]).any():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrczdaskError
+from mrczdask.io.validity import Marks, Validity
 
 Unit = Literal["q_A^-1", "q_nm^-1", "2th_deg", "2th_rad", "r_m", "r_mm", "pixel"]
 UNITS: Final[tuple[str, ...]] = get_args(Unit)
@@ -28,6 +29,10 @@ class Facts:
     wavelength_m: float | None = None
     mask: NDArray[Any] | None = field(default=None, repr=False, compare=False)
     source: str = field(default="", repr=False)
+    validity: Validity = field(default_factory=Validity)
+    marks: Marks | None = None
+    counts_per_photon: float | None = None
+    unread_masks: tuple[str, ...] = ()
 
     @property
     def per_sine(self) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,25 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.formats.miniheader import PILATUS_MARKS, is_dectris, parse_miniheader
 from mrczdask.io.frame_set import FrameSet
 from mrczdask.io.hdf5_file import Options
 from mrczdask.io.part_reader import joined
 from mrczdask.io.reader import FrameReader
 from mrczdask.io.source import is_remote, local_path, open_source, unwrapped_name
 from mrczdask.io.stamps import file_stamp, file_stamps
+from mrczdask.io.validity import DELTA, DUMMY
 
 SINGLE: Final = (".cbf", ".img", ".mccd", ".mar3450", ".mar2300")
 """Formats of one frame a file: the first file tells the shape of all."""
-_MINIHEADER: Final = {
-    "beam_xy": re.compile(r"Beam_xy\s*\(([\d.+-]+),\s*([\d.+-]+)\)"),
-    "pixel": re.compile(r"Pixel_size\s*([\d.eE+-]+)\s*m\s*x\s*([\d.eE+-]+)\s*m"),
-    "distance_m": re.compile(r"Detector_distance\s*([\d.eE+-]+)\s*m\b"),
-    "wavelength": re.compile(r"Wavelength\s*([\d.eE+-]+)\s*A"),
-    "saturation_value": re.compile(r"Count_cutoff\s*(\d+)\s*counts"),
-    "count_time_s": re.compile(r"Exposure_time\s*([\d.eE+-]+)\s*s\b"),
-}
-_PILATUS_DUMMY: Final = {"dummy": -2, "delta_dummy": 1.5}
-"""Pilatus marks gaps with -1 and bad pixels with -2; these values take both, as pyFAI does."""
+_CBF: Final = "CbfImage"
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ def _open_one(url: str, options: Options) -> tuple[FabioReader, dict[str, Any]]:
             raise MrcFormatError(f"{image.dtype} {image.shape}: no frames", url=url)
         shape = (int(image.nframes), *map(int, image.shape))
         reader = FabioReader(url, shape, np.dtype(image.dtype).newbyteorder("="), options, stamp)
-        return reader, _attrs(image.header, reader.dtype)
+        return reader, _attrs(image, reader.dtype)
 
 
 def _opened(url: str, options: Options) -> Any:
@@ -102,21 +95,24 @@ def _opened(url: str, options: Options) -> Any:
         raise MrcFormatError(f"FabIO does not read it ({error}): it is corrupt or of another format", url=url) from None
 
 
-def _attrs(header: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """What the header of a CBF of a Pilatus or Eiger says of the beam and the detector."""
-    text = str(header.get("_array_data.header_contents", ""))
-    found = {name: match for name, pattern in _MINIHEADER.items() if (match := pattern.search(text))}
-    attrs: dict[str, Any] = {}
-    for name, match in found.items():
-        numbers = [float(number) for number in match.groups()]
-        if name == "beam_xy":
-            attrs["beam_center"] = numbers[::-1]
-        elif name == "pixel":
-            attrs["pixel_size_m"] = numbers[::-1]
-        elif name == "wavelength":
-            attrs["wavelength_m"] = numbers[0] * 1e-10
-        else:
-            attrs[name] = numbers[0]
-    if text and dtype.kind == "i":
-        attrs |= _PILATUS_DUMMY
+def _attrs(image: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """What the header says of the beam and the detector: of a CBF in the text of DECTRIS, of an EDF by its dummy."""
+    header: Mapping[str, Any] = image.header
+    attrs = parse_miniheader(str(header.get("_array_data.header_contents", "")))
+    if dtype.kind == "i" and type(image).__name__ == _CBF:
+        return attrs | PILATUS_MARKS
+    said = {str(name).lower(): value for name, value in header.items()}
+    dummy, delta = (_number(said.get(name)) for name in ("dummy", "ddummy"))
+    if dummy is not None:
+        attrs |= {DUMMY: dummy, DELTA: delta or 0.0}
+    elif dtype.kind == "i" and is_dectris(*(str(value) for value in header.values())):
+        attrs |= PILATUS_MARKS
     return attrs
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -10,6 +10,7 @@ import xarray as xr
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
+from mrczdask.io.detector_masks import bad_pixels
 from mrczdask.io.movie import Chunks, chunked, lazy_variable
 from mrczdask.io.movie_array import CHUNK_BYTES, MovieArray, preferred_chunks
 from mrczdask.io.part_reader import PartReader, joined
@@ -23,13 +24,17 @@ _LISTED: Final = 3
 
 @dataclass(frozen=True)
 class FrameSet:
-    """Opened frames. `scan` is the shape of a scan, `mask` a reader of one frame that is not 0 where a pixel is bad."""
+    """Opened frames. `scan` is the shape of a scan, `mask` a reader of one frame, or of many."""
 
     reader: FrameReader
     scan: tuple[int, int] | None = None
     coords: Mapping[str, tuple[tuple[str, ...], Any]] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
     mask: FrameReader | None = None
+    mask_bits: int = -1
+    """Bits of the mask that make a pixel bad."""
+    mask_lead: tuple[int, ...] = ()
+    """Leading dims of the frames that the mask has too: none where it is one plane."""
     together: int = 1
     """Frames of one packed chunk: it is unpacked whole for any of them."""
 
@@ -68,7 +73,7 @@ def as_array(frames: FrameSet, chunks: Chunks) -> xr.DataArray:
         images = images.assign_coords({schema.SHOT: range(reader.shape[0])})
     images = chunked(images.assign_coords(dict(frames.coords)), chunks)
     if frames.mask is not None:
-        images = images.assign_coords({MASK: (dims[-2:], _mask(frames.mask))})
+        images = images.assign_coords({MASK: _mask(frames.mask, frames, images)})
     return images
 
 
@@ -77,7 +82,19 @@ def _scan_chunks(rows: int, columns: int, ny: int, nx: int) -> dict[str, int]:
     return dict(zip(SCAN_DIMS, (max(frames // max(columns, 1), 1), min(frames, max(columns, 1)), ny, nx), strict=True))
 
 
-def _mask(reader: FrameReader) -> Any:
-    """(y, x) bool, True = bad, read when it is needed."""
+def _mask(reader: FrameReader, frames: FrameSet, images: xr.DataArray) -> xr.Variable:
+    """(y, x) bool, True = bad, read when it is needed; of one for each frame in the chunks of the frames."""
     lazy = xr.DataArray(lazy_variable(MovieArray([reader], session=False), FRAME_DIMS, {}, {}))
-    return (lazy.chunk(-1, inline_array=False).isel({schema.SHOT: 0}) != 0).data
+    plane = images.dims[-2:]
+    if not frames.mask_lead:
+        data = lazy.chunk(-1, inline_array=False).isel({schema.SHOT: 0}).data
+        return xr.Variable(plane, data.map_blocks(bad_pixels, frames.mask_bits, dtype=bool))
+    own = [images.dims[k] for k in frames.mask_lead]
+    sizes = [images.sizes[dim] for dim in own]
+    shots: Any = max(CHUNK_BYTES // max(4 * images.shape[-2] * images.shape[-1], 1), 1)
+    if images.chunks is not None and len(own) == 1:
+        shots = images.chunksizes[own[0]]
+    data = lazy.chunk({schema.SHOT: shots}, inline_array=False).data.map_blocks(
+        bad_pixels, frames.mask_bits, dtype=bool
+    )
+    return xr.Variable((*own, *plane), data.reshape((*sizes, *data.shape[1:])))

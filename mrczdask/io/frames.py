@@ -28,6 +28,7 @@ def open_frames(
     *,
     dataset: str | None = None,
     scan_shape: tuple[int, int] | None = None,
+    mask: str | bool | None = None,
     chunks: Chunks = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -43,6 +44,8 @@ def open_frames(
         The dataset in an HDF5 file, or the array in a Zarr store, where the file does not tell it.
     scan_shape : (int, int), optional
         (scan_y, scan_x) of a scan whose file does not tell it.
+    mask : str or False, optional
+        The dataset of the mask in an HDF5 file, where it is not that of the detector; False: none.
     chunks : "auto", mapping, int or None
         Dask chunks. "auto": whole frames, 32 to 128 MB a chunk when counted at 4 bytes a pixel. None: lazy without
         Dask.
@@ -53,9 +56,11 @@ def open_frames(
     -------
     xarray.DataArray
         `images` (shot, y, x), or (scan_y, scan_x, ky, kx) for 4D-STEM, as stored. The coordinate `mask` (y, x) bool,
-        True = bad, where the file holds one, lazy; `beam_center_y`, `beam_center_x` (shot) where `write_frames` kept
-        those of a beam that wanders; attributes `beam_center` [y, x] in pixels from the outer edge of the first,
-        `pixel_size_m` [y, x], `distance_m`, `wavelength_m`, `dummy`, `saturation_value` where it tells them.
+        True = bad, where the file holds one, lazy, or (shot, y, x) where it holds one for each frame; `beam_center_y`,
+        `beam_center_x` (shot) where `write_frames` kept those of a beam that wanders; attributes `beam_center` [y, x]
+        in pixels from the outer edge of the first, `pixel_size_m` [y, x], `distance_m`, `wavelength_m` where it tells
+        them. Which numbers are counts: those from `underload_value` to `saturation_value`, but those within `delta_dummy` of
+        `dummy`; and `counts_per_photon`, `data_scaling_factor` and `data_offset`. Verbs go by all of them.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def open_frames(
     (kind,) = kinds
     if kind == "Zarr":
         return _of_zarr(urls, dataset, chunks, storage_options)
-    frames = _open(kind, urls, dataset, storage_options)
+    frames = _open(kind, urls, dataset, mask, storage_options)
     images = as_array(_scanned(frames, scan_shape), chunks)
     images.encoding |= {SOURCE: urls} | ({DATASET: dataset} if dataset else {})
     readers = getattr(frames.reader, "readers", ()) if len(urls) > 1 else (frames.reader,)
@@ -104,7 +109,13 @@ def _kind(url: str) -> str:
     return next((kind for suffixes, kind in known.items() if name.endswith(suffixes)), "FabIO")
 
 
-def _open(kind: str, urls: Sequence[str], dataset: str | None, options: Mapping[str, Any] | None) -> FrameSet:
+def _open(
+    kind: str,
+    urls: Sequence[str],
+    dataset: str | None,
+    mask: str | bool | None,
+    options: Mapping[str, Any] | None,
+) -> FrameSet:
     if kind == "FabIO":
         from mrczdask.io.fabio_frames import open_fabio_frames
 
@@ -112,7 +123,7 @@ def _open(kind: str, urls: Sequence[str], dataset: str | None, options: Mapping[
     if kind == "HDF5":
         from mrczdask.io.hdf5_frames import open_hdf5_frames
 
-        return join_sets([open_hdf5_frames(url, dataset=dataset, storage_options=options) for url in urls])
+        return join_sets([open_hdf5_frames(url, dataset=dataset, mask=mask, storage_options=options) for url in urls])
     if kind == "MRC":
         return join_sets([_of_movie(url, options) for url in urls])
     from mrczdask.io.plain_frames import open_blo, open_mib

@@ -14,11 +14,16 @@ from mrczdask.errors import MrczdaskError
 from mrczdask.io.detector_maps import SCALES, UNITS, DetectorMaps, Facts, FlatMaps, Unit, check_unit
 from mrczdask.io.panel_geometry import PanelMaps, read_panels
 from mrczdask.io.poni_geometry import read_poni
+from mrczdask.io.validity import Marks, Validity
 
 __all__ = ["SCALES", "UNITS", "Geometry", "Unit", "check_unit"]
 
 _NO_SIZE: Final = (1.0, 1.0)
 """Sides of a pixel in metres, of a detector that is described in pixels."""
+
+
+_VALUES: Final = ("validity", "marks", "counts_per_photon", "unread_masks")
+"""What a geometry knows of the numbers in frames."""
 
 
 class Geometry:
@@ -39,6 +44,14 @@ class Geometry:
     wavelength_m : float or None
     maps : DetectorMaps
         What radius, azimuth, positions and correction are asked of.
+    validity : Validity
+        Which numbers are counts, where the file says it: `flag_lessthan`, `flag_morethan` and `flag_equal` of a .geom.
+    marks : Marks or None
+        Numbers of invalid pixels that the detector is known for by its name, as pyFAI has them.
+    counts_per_photon : float or None
+        Gain of the detector, where the file says it.
+    unread_masks : tuple of str
+        Masks in data files that a .geom file names, and no frames were given for.
     """
 
     def __init__(
@@ -52,10 +65,16 @@ class Geometry:
         mask: NDArray[Any] | None = None,
         source: str = "",
         maps: DetectorMaps | None = None,
+        validity: Validity | None = None,
+        marks: Marks | None = None,
+        counts_per_photon: float | None = None,
+        unread_masks: tuple[str, ...] = (),
     ):
         self.shape = (int(shape[0]), int(shape[1]))
         self.distance_m, self.pixel_size_m, self.beam_center = distance_m, pixel_size_m, beam_center
         self.wavelength_m, self.source = wavelength_m, source
+        self.validity, self.marks, self.counts_per_photon = validity or Validity(), marks, counts_per_photon
+        self.unread_masks = unread_masks
         self.mask = np.zeros(self.shape, bool) if mask is None else np.asarray(mask, bool)
         if self.mask.shape != self.shape:
             raise MrczdaskError(f"the mask has the shape {self.mask.shape}, the detector {self.shape}")
@@ -216,7 +235,8 @@ class Geometry:
         if tuple(shape) == self.shape or not isinstance(self.maps, PanelMaps):
             return self
         facts, maps = self.maps.framed(shape, self.mask)
-        return Geometry(**vars(facts), maps=maps)
+        values = {name: getattr(self, name) for name in _VALUES}
+        return Geometry(**(vars(facts) | values), maps=maps)
 
     def moved(self, beam_center: tuple[float, float]) -> Geometry:
         """The same detector with the beam at another place, (y, x) in pixels: the beam of a microscope wanders.
@@ -233,6 +253,7 @@ class Geometry:
             beam_center=beam_center,
             wavelength_m=self.wavelength_m,
             mask=self.mask,
+            **{name: getattr(self, name) for name in _VALUES},
         )
 
     def radius(self, unit: Unit = "q_A^-1") -> NDArray[np.float64]:
@@ -352,7 +373,8 @@ class Geometry:
         return found if self.wavelength_m is None else found | {"wavelength_m": float(self.wavelength_m)}
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
-        facts = (self.shape, self.distance_m, self.pixel_size_m, self.beam_center, self.wavelength_m, self.source)
+        facts: tuple[Any, ...] = (self.shape, self.distance_m, self.pixel_size_m, self.beam_center, self.wavelength_m)
+        facts += (self.source, self.validity, self.marks, self.counts_per_photon)
         return type(self.maps).__name__, repr(facts), hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()
 
     def __repr__(self) -> str:

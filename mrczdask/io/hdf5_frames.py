@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.io.damaged import damaged
-from mrczdask.io.detector_facts import beam_centers, detector_attrs, find_detector, mask_of
+from mrczdask.io.detector_facts import beam_centers, detector_attrs, find_detector
+from mrczdask.io.detector_masks import FileMask, fitting_mask, mask_of
+from mrczdask.io.detector_values import scaling_attrs, value_attrs
 from mrczdask.io.frame_set import FrameSet
 from mrczdask.io.hdf5_file import Options, open_hdf5
 from mrczdask.io.hdf5_find import Finder, is_group
@@ -22,8 +25,10 @@ from mrczdask.io.reader import FrameReader
 _SCAN_NDIM: Final = 4
 
 
-def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: Options = None) -> FrameSet:
-    """Open the frames of an HDF5 file; of its pixels none is read.
+def open_hdf5_frames(
+    url: str, *, dataset: str | None = None, storage_options: Options = None, mask: str | bool | None = None
+) -> FrameSet:
+    """Open the frames of an HDF5 file; of its pixels none is read. `mask` names a dataset, False: none.
 
     Raises
     ------
@@ -40,21 +45,39 @@ def open_hdf5_frames(url: str, *, dataset: str | None = None, storage_options: O
         if len(shapes) > 1:
             raise MrcFormatError(f"the data files hold frames of different shapes: {sorted(shapes)}", url=url)
         full = opened[0][1]
-        attrs: dict[str, Any] = {}
         coords: dict[str, Any] = {}
-        mask: FrameReader | None = None
+        masked: dict[str, Any] = {}
         entry, path = finder.entry_of(names[0])
         detector = find_detector(entry, path, reader.shape[1:]) if is_group(entry) else None
         if is_group(entry):
             coords = beam_centers(entry, reader.shape[0])
-        if detector is not None:
-            attrs = detector_attrs(detector, entry, reader.dtype)
-            bad = mask_of(detector, reader.shape[1:])
-            mask = None if bad is None else reader_of(bad, url, storage_options)
+        attrs = value_attrs(None, reader.dtype) if detector is None else detector_attrs(detector, entry, reader.dtype)
+        parent, _, signal = names[0].strip("/").rpartition("/")
+        group = finder.at(parent) if parent else file
+        if is_group(group):
+            attrs |= scaling_attrs(group, signal, detector, url)
+        bad = _mask(finder, group, detector, full, reader.shape[0], url, mask)
+        if bad is not None:
+            masked = {"mask": reader_of(bad.dataset, url, storage_options)}
+            masked |= {"mask_bits": bad.bad_bits, "mask_lead": bad.lead}
     scan = (full[0], full[1]) if len(full) == _SCAN_NDIM and len(opened) == 1 else None
     return FrameSet(
-        reader, scan=scan, coords={} if scan else coords, attrs=attrs, mask=mask, together=_together(opened[0][0])
+        reader, scan=scan, coords={} if scan else coords, attrs=attrs, together=_together(opened[0][0]), **masked
     )
+
+
+def _mask(
+    finder: Finder, group: Any, detector: Any, full: Sequence[int], shots: int, url: str, asked: str | bool | None
+) -> FileMask | None:
+    """The mask that is asked for, or that of the detector."""
+    if asked is False:
+        return None
+    if not isinstance(asked, str):
+        return mask_of(detector, group, full, shots, url)
+    found = finder.at(asked)
+    if not hasattr(found, "shape"):
+        raise MrcFormatError(f"there is no dataset {asked} for a mask", url=url)
+    return fitting_mask(found, full, shots, url)
 
 
 def frame_datasets(url: str, dataset: str | None = None) -> list[tuple[Located, tuple[int, ...], np.dtype[Any]]]:

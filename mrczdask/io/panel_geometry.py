@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.formats.geom import GeomFile, parse_geom
 from mrczdask.io.detector_maps import Facts, Unit, below_pi, check_unit
 from mrczdask.io.geom_places import Frames, beam_and_distance
+from mrczdask.io.geom_values import flags_of, gain_of, masks_in_files
 
 OFF_GRID: Final = 0.01
 """Pixels that panels may be off a common grid where the beam is moved on it."""
@@ -42,13 +43,18 @@ def read_panels(
             told = beam_and_distance(said, frames, is_given=(distance_m is not None, wavelength_m is not None))
             distance_m = told[0] if distance_m is None else distance_m
             wavelength_m = told[1] if wavelength_m is None else wavelength_m
-        return _detector(said, text, distance_m, wavelength_m, mask)
+        hidden, unread = masks_in_files(said, url, frames)
+        hidden = hidden if mask is None else hidden | np.asarray(mask, bool)
+        facts, maps = _detector(said, text, distance_m, wavelength_m, hidden)
+        gain = gain_of(said, wavelength_m, url)
+        facts = replace(facts, validity=flags_of(said), counts_per_photon=gain, unread_masks=unread)
+        return facts, maps
     except MrcFormatError as error:
         raise error.at(url) from None
 
 
 def _detector(
-    said: GeomFile, text: str, distance_m: float | None, wavelength_m: float | None, mask: NDArray[Any] | None
+    said: GeomFile, text: str, distance_m: float | None, wavelength_m: float | None, mask: NDArray[np.bool_]
 ) -> tuple[Facts, PanelMaps]:
     positions, normals, bad = said.maps(distance_m)
     first = said.panels[0]
@@ -58,7 +64,7 @@ def _detector(
         pixel_size_m=(1 / first.pixels_per_m, 1 / first.pixels_per_m),
         beam_center=_beam_center(positions, bad, first.pixels_per_m),
         wavelength_m=wavelength_m,
-        mask=bad if mask is None else bad | np.asarray(mask, bool),
+        mask=bad | mask,
         source=hashlib.sha256(f"{text}{distance_m}".encode()).hexdigest(),
     )
     return facts, PanelMaps(facts, text, said, distance_m, positions, normals)

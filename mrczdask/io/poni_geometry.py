@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mrczdask.errors import MissingExtraError, MrczdaskError
 from mrczdask.formats.poni import FIRST_PIXEL_FIRST, FlatPoni, flat_poni, poni_fault
 from mrczdask.io.detector_maps import DetectorMaps, Facts, FlatMaps, Unit, below_pi, check_unit
+from mrczdask.io.validity import Marks
 
 _BESIDE: Final = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 _STEPS: Final = 20
@@ -52,6 +53,7 @@ def read_poni(url: str, shape: Sequence[int] | None, mask: NDArray[Any] | None) 
         wavelength_m=found.wavelength_m,
         mask=own if mask is None else own | np.asarray(mask, bool),
         source=text,
+        marks=None if found.dummy is None else Marks(found.detector, found.dummy, found.delta_dummy or 0.0),
     )
     if integrator is None or _is_plain(integrator):
         return facts, FlatMaps(facts)
@@ -109,6 +111,9 @@ def _flat_facts(url: str, integrator: Any) -> FlatPoni:
         pixel_size_m=(float(detector.pixel1), float(detector.pixel2)),
         poni_m=(float(integrator.poni1), float(integrator.poni2)),
         wavelength_m=integrator.wavelength,
+        detector=str(detector.name),
+        dummy=detector.dummy,
+        delta_dummy=detector.delta_dummy,
     )
 
 

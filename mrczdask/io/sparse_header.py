@@ -17,7 +17,8 @@ from mrczdask.io.hdf5_file import Options
 from mrczdask.io.sparse_fields import Header, text_of
 from mrczdask.io.sparse_sectors import BIN, sectors_in
 from mrczdask.io.sparse_source import SparseFile
-from mrczdask.io.sparse_table import CENTER, EMPTY, NUMBERS, RESPONSE, SETTINGS, TABLES
+from mrczdask.io.sparse_table import CENTER, EMPTY, LIMITS, NUMBERS, RESPONSE, SETTINGS, TABLES
+from mrczdask.io.validity import INVALID, PANELS, validity_of
 
 _ROWS: Final = ("frame_ptr", "index", "intensity")
 _PLANE: Final = (schema.Y, schema.X)
@@ -127,7 +128,8 @@ def _settings(file: Any, entry: str, path: str) -> dict[str, Any]:
     sparsify, geometry = (part if isinstance(part, dict) else {} for part in parts)
     found = {name: sparsify[name] for name in SETTINGS if sparsify.get(name) is not None}
     facts = {name: geometry[name] for name in _FACTS if geometry.get(name) is not None}
-    wrong: list[str] = [name for name in NUMBERS if name in found and not _is_numbers(found[name], 0)]
+    wrong: list[str] = [name for name in (*NUMBERS, *LIMITS) if name in found and not _is_numbers(found[name], 0)]
+    wrong += [name for name in (INVALID, PANELS) if name in found and not _is_rule(found, name)]
     wrong += [name for name, n in _FACTS.items() if name in facts and not _is_numbers(facts[name], n)]
     wrong += ["radial_range"] if not _is_numbers(found.get("radial_range", [0, 0]), 2, endless=True) else []
     wrong += [name for name in ("unit", "error_model") if not isinstance(found.get(name, ""), str)]
@@ -135,6 +137,15 @@ def _settings(file: Any, entry: str, path: str) -> dict[str, Any]:
         value = (found | facts)[wrong[0]]
         raise MrcFormatError(f"{place}: {wrong[0]} is {value!r}: the file is damaged", url=path)
     return found | facts
+
+
+def _is_rule(found: Mapping[str, Any], name: str) -> bool:
+    """Whether what is no count is said as `Validity.attrs` does."""
+    try:
+        validity_of({name: found[name]})
+    except (TypeError, ValueError, AttributeError, IndexError):
+        return False
+    return True
 
 
 def _is_numbers(value: Any, n: int, *, endless: bool = False) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrczdask.io.ragged import Layout
+from mrczdask.io.validity import INVALID, PANELS, SATURATION, UNDERLOAD
 
 CENTER: Final = ("beam_center_y", "beam_center_x")
 """Coordinates (shot) of what follows the beam of each shot, in pixels from the outer edge of the first."""
@@ -30,7 +31,18 @@ def masked_value(dtype: np.dtype[Any], dummy: float) -> float:
 TABLES: Final = ("background_avg", "background_std")
 """Variables (shot, radius) or (shot, sector, radius)."""
 NUMBERS: Final = ("cutoff_clip", "cycle", "noise", "cutoff_pick", "delta_dummy")
-SETTINGS: Final = ("error_model", *NUMBERS, "unit", "polarization", "solid_angle", "radial_range")
+LIMITS: Final = (UNDERLOAD, SATURATION, "counts_per_photon")
+SETTINGS: Final = (
+    "error_model",
+    *NUMBERS,
+    "unit",
+    "polarization",
+    "solid_angle",
+    "radial_range",
+    *LIMITS,
+    INVALID,
+    PANELS,
+)
 """Attributes of sparse frames that files keep in their configuration: what they were made with."""
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.facts import credible, datetime64
+from mrczdask.formats.miniheader import PILATUS_MARKS, is_dectris, parse_miniheader
 from mrczdask.io.json_header import KEY, kept_coords, split_json
 from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.reader import MovieFile
@@ -242,7 +243,11 @@ def _tag_attrs(tif: Any, page: Any) -> dict[str, Any]:
     if None not in sizes:
         x, y = sizes
         attrs[schema.PIXEL_SIZE] = x if x == y else [x, y]
-    return attrs
+    said = [str(page.tags.valueof(name) or "") for name in ("Model", "ImageDescription")]
+    found = parse_miniheader(said[1])
+    if page.dtype.kind == "i" and (found or is_dectris(*said)):
+        found |= PILATUS_MARKS
+    return attrs | found
 
 
 def _pixel_angstrom(tif: Any, page: Any, name: str) -> float | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mrczdask.kernels.counted import clip_counts
 from mrczdask.kernels.moments import AZIMUTHAL, COUNT, HYBRID, POISSON, chauvenet, moments, poisson_moments
 from mrczdask.kernels.restart import Found, better, is_raised, restarted
+from mrczdask.kernels.valid import Bounds, is_count
 
 __all__ = ["AZIMUTHAL", "COUNT", "HYBRID", "POISSON"]
 
@@ -27,7 +28,6 @@ UNSETTLED: Final = 2
 """The last cycle still dropped some, none is left, or they lie as if a few wild ones were among them."""
 _RAISED: Final = 0.7
 """Of the limits: below the mean by less there are pixels of the background, 3 of 1000 in a ring of thousands."""
-_LARGEST: Final = np.finfo(np.float32).max
 _RUN: Final = 128
 """Pixels that are compared at once: few of as many are dropped."""
 _MOST_TAKEN_OUT: Final = 1e6
@@ -88,8 +88,7 @@ def clip_background(
     edges: NDArray[np.int64],
     norm: NDArray[np.float32],
     dark: NDArray[np.float32],
-    dummy: float,
-    delta: float,
+    bounds: Bounds,
     model: int,
     cutoff: float,
     cycles: int,
@@ -99,36 +98,35 @@ def clip_background(
 ) -> None:
     """Average and standard deviation of one pixel in each bin of a frame, after clipping.
 
-    `raw`, `norm` and `dark` are in bin order, `dark` may be empty; a pixel that is not finite, or within `delta` of
-    `dummy` (NaN: none is), is invalid. Bins without a valid pixel get NaN. `counts` are the pixels left.
+    `raw`, `norm` and `dark` are in bin order, `dark` may be empty; a pixel that is no count by `bounds` is invalid.
+    Bins without a valid pixel get NaN. `counts` are the pixels left.
     """
     widest = 0
     for k in range(edges.size - 1):
         widest = max(widest, edges[k + 1] - edges[k])
     value, weight = np.empty(widest, np.float32), np.empty(widest, np.float32)
     third, fourth = np.empty(widest, np.float32), np.empty(widest, np.float32)
-    marked = np.float32(dummy), np.float32(delta)
     for k in range(edges.size - 1):
         first, last = edges[k], edges[k + 1]
         pixels, weights, darks = raw[first:last], norm[first:last], dark[first:last] if dark.size else dark
         if model == POISSON:
-            invalid, sums = _poisson_sums(pixels, weights, darks, marked[0], marked[1], fourth)
+            invalid, sums = _poisson_sums(pixels, weights, darks, bounds, fourth)
             if invalid == 0:
                 found, doubt = _clip_poisson(pixels, weights, darks, fourth[: pixels.size], sums, cutoff, cycles)
             else:
-                n = _valid(pixels, weights, darks, marked[0], marked[1], value, weight, third)
+                n = _valid(pixels, weights, darks, bounds, value, weight, third)
                 left = value[:n], weight[:n], third[:n]
-                _, sums = _poisson_sums(left[0], left[1], left[2], np.float32(np.nan), marked[1], fourth)
+                _, sums = _poisson_sums(left[0], left[1], left[2], bounds, fourth)
                 found, doubt = _clip_poisson(left[0], left[1], left[2], fourth[:n], sums, cutoff, cycles)
         else:
-            n = _valid(pixels, weights, darks, marked[0], marked[1], value, weight, third)
+            n = _valid(pixels, weights, darks, bounds, value, weight, third)
             if model == COUNT:
                 average[k], deviation[k], counts[k] = clip_counts(value, weight, third, n, cutoff, cycles)
                 continue
             _corrected(value, weight, third, n)
             found, doubt = _clip(value, weight, third, n, model, cutoff, cycles)
         if doubt != SETTLED and cycles > 0:
-            n = _valid(pixels, weights, darks, marked[0], marked[1], value, weight, third)
+            n = _valid(pixels, weights, darks, bounds, value, weight, third)
             _corrected(value, weight, third, n)
             found = better(found, restarted(value, weight, third, n, model, cutoff), doubt == RAISED, value, n)
         average[k], deviation[k], counts[k] = found
@@ -143,8 +141,7 @@ def _poisson_sums(
     raw: NDArray[np.float32],
     norm: NDArray[np.float32],
     dark: NDArray[np.float32],
-    dummy: np.float32,
-    delta: np.float32,
+    bounds: Bounds,
     value: NDArray[np.float32],
 ) -> tuple[int, Sums]:
     """Fill `value` with the corrected pixels of one bin; how many are invalid, and the sums where none is."""
@@ -153,7 +150,7 @@ def _poisson_sums(
     for k in range(raw.size):
         pixel, w = raw[k], norm[k]
         signal = pixel - dark[k] if dark.size else pixel
-        invalid += np.int32((abs(pixel - dummy) <= delta) | (not abs(pixel) <= _LARGEST) | (w == 0) | (w != w))
+        invalid += np.int32((not is_count(pixel, bounds)) | (w == 0) | (w != w))
         value[k] = signal / w
         omega += w
         total += signal
@@ -252,18 +249,15 @@ def _valid(
     raw: NDArray[np.float32],
     norm: NDArray[np.float32],
     dark: NDArray[np.float32],
-    dummy: np.float32,
-    delta: np.float32,
+    bounds: Bounds,
     value: NDArray[np.float32],
     weight: NDArray[np.float32],
     darks: NDArray[np.float32],
 ) -> int:
     """Fill `value`, `weight` and `darks` with the valid pixels of one bin; return how many there are."""
     invalid = 0
-    for k in range(raw.size):  # a comparison with NaN is false: NaN pixels are invalid, a NaN dummy is none
-        invalid += (
-            (abs(raw[k] - dummy) <= delta) | (not abs(raw[k]) <= _LARGEST) | (norm[k] == 0) | (norm[k] != norm[k])
-        )
+    for k in range(raw.size):
+        invalid += (not is_count(raw[k], bounds)) | (norm[k] == 0) | (norm[k] != norm[k])
     for k in range(raw.size):
         value[k], weight[k], darks[k] = raw[k], norm[k], np.float32(0.0)
     for k in range(dark.size):
@@ -273,8 +267,7 @@ def _valid(
     n = 0
     for k in range(raw.size):
         value[n], weight[n], darks[n] = raw[k], norm[k], darks[k]
-        finite = abs(raw[k]) <= _LARGEST
-        n += finite and not (abs(raw[k] - dummy) <= delta or norm[k] == 0 or norm[k] != norm[k])
+        n += is_count(raw[k], bounds) and not (norm[k] == 0 or norm[k] != norm[k])
     return n
 
 

@@ -14,12 +14,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
+from mrczdask.kernels.valid import Bounds, is_count
 
 SEGMENT: Final = 64
 """Most pixels of a segment."""
 _GAP: Final = 4
 """Pixels side by side that are not searched and end a segment: those of a gap may be bright, and would be looked at."""
-_LARGEST: Final = np.finfo(np.float32).max
 _SLACK: Final = 1e-5
 """Relative: a threshold lowered by so much lies below what float32 makes of it."""
 
@@ -40,16 +40,15 @@ class Segments(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """Flat maps of a frame: `places` of the pixels, `searched` for maxima; `dark` may be empty; a pixel within `delta`
-    of `dummy` is masked too."""
+    """Flat maps of a frame: `places` of the pixels, `searched` for maxima; `dark` may be empty; a pixel that
+    is no count by its `bounds` is masked too."""
 
     width: int
     places: Places
     searched: NDArray[np.bool_]
     norm: NDArray[np.float32]
     dark: NDArray[np.float32]
-    dummy: float
-    delta: float
+    bounds: Bounds
 
 
 def segments_of(detector: Detector, n_bins: int) -> Segments:
@@ -211,7 +210,7 @@ def _keep_bright(
     values, n = np.empty(index.size, np.float32), 0
     for k in range(index.size):  # again a loop for the loads
         pixel = index[k]
-        signal = signal_of(frame[pixel], or_zero(dark, pixel), detector.dummy, detector.delta)
+        signal = signal_of(frame[pixel], or_zero(dark, pixel), detector.bounds)
         values[k] = corrected(signal, norms[pixel])
     for k in range(index.size):
         place, azimuth = above[k], or_zero(azimuthal, index[k])
@@ -223,11 +222,10 @@ def _keep_bright(
 
 
 @njit(nogil=True, cache=True)
-def signal_of(raw: Any, dark: np.float32, dummy: float, delta: float) -> np.float32:
-    """A pixel without its dark; NaN where masked or not finite."""
+def signal_of(raw: Any, dark: np.float32, bounds: Bounds) -> np.float32:
+    """A pixel without its dark; NaN where it is no count."""
     value = np.float32(raw)
-    masked = (abs(np.float64(raw) - dummy) <= delta) | (not abs(value) <= _LARGEST)
-    return np.float32(np.nan) if masked else value - dark
+    return value - dark if is_count(value, bounds) else np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

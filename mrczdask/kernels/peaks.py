@@ -156,7 +156,7 @@ def _read_patch(
             values[k], deviations[k], norms[k] = np.nan, np.nan, 1.0
             if 0 <= i < height and 0 <= j < width:
                 other = i * width + j
-                values[k] = signal_of(frame[other], or_zero(dark, other), detector.dummy, detector.delta)
+                values[k] = signal_of(frame[other], or_zero(dark, other), detector.bounds)
                 deviations[k], norms[k] = radial[other], norm[other]  # the place, at first
             k += 1
     k = 0

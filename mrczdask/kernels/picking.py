@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
+from mrczdask.kernels.valid import Bounds, is_count
 
 _SLACK: Final = 1e-5
 """Relative: a threshold lowered by so much lies below what float32 makes of it (a few times 6e-8)."""
@@ -60,8 +61,7 @@ def pick_pixels(
     cells: NDArray[np.uint16],
     norm: NDArray[np.float32],
     dark: NDArray[np.float32],
-    dummy: float,
-    delta: float,
+    bounds: Bounds,
     average: NDArray[np.float32],
     deviation: NDArray[np.float32],
     noise: float,
@@ -71,7 +71,7 @@ def pick_pixels(
     """Write the flat indices of the pixels to keep to `index`, ascending; return how many there are.
 
     `places` are NaN out of range too, and `cells` what `cells_of` says of them; tables, (bin) or (sector, bin), have
-    no NaN. `index` has one place more than there are pixels, `dark` may be empty. Infinite pixels are never kept.
+    no NaN. `index` has one place more than there are pixels, `dark` may be empty. What is no count is never kept.
     """
     noise32, cutoff32 = np.float32(noise), np.float32(cutoff)
     near = _candidates(frame, cells, norm, dark, thresholds(average, deviation, noise, cutoff), index)
@@ -79,10 +79,8 @@ def pick_pixels(
     n = 0
     for k in range(near):
         pixel = index[k]
-        if abs(np.float64(frame[pixel]) - dummy) <= delta:
-            continue
         raw = np.float32(frame[pixel])
-        if raw == np.inf:
+        if not is_count(raw, bounds):
             continue
         signal = raw - dark[pixel] if dark.size else raw
         index[n] = pixel

@@ -9,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mrczdask.kernels import azimuthal
+from mrczdask.kernels.valid import FINITE
 
 DUMMY = 4e9
+BOUNDS = FINITE._replace(hole_low=np.float32(DUMMY), hole_high=np.float32(DUMMY))
 NONE = np.empty(0, np.float32)
 
 
@@ -19,7 +21,7 @@ def clip(
 ) -> tuple[NDArray[Any], ...]:
     n_bins = len(edges) - 1
     out = np.empty(n_bins, np.float32), np.empty(n_bins, np.float32), np.empty(n_bins, np.int32)
-    how = {"dummy": DUMMY, "delta": 0.0, "model": azimuthal.POISSON, "cutoff": 0.0, "cycles": 5} | how
+    how = {"bounds": BOUNDS, "model": azimuthal.POISSON, "cutoff": 0.0, "cycles": 5} | how
     azimuthal.clip_background(raw, edges, norm, dark, *how.values(), *out)
     return out
 

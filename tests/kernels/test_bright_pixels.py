@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mrczdask.kernels.bright_pixels import SEGMENT, Detector, find_bright, segments_of
 from mrczdask.kernels.places import Places
+from mrczdask.kernels.valid import FINITE
 
 BINS, CUTOFF, NOISE, DUMMY = 40, 3.0, 0.5, 65535.0
 AVERAGE, DEVIATION = (np.linspace(*ends, BINS, dtype=np.float32) for ends in ((20, 2), (4, 1)))
@@ -29,7 +30,7 @@ def detector_of(shape: tuple[int, int], seed: int, dark: float) -> Detector:
     norm = random.uniform(0.5, 1.5, shape).astype(np.float32).ravel()
     darks = random.uniform(0, dark, shape).astype(np.float32).ravel() if dark else np.empty(0, np.float32)
     places = Places(place.ravel(), np.empty(0, np.float32))
-    return Detector(shape[1], places, searched.ravel(), norm, darks, DUMMY, 0.0)
+    return Detector(shape[1], places, searched.ravel(), norm, darks, FINITE._replace(high=np.float32(DUMMY - 1)))
 
 
 def by_definition(frame: NDArray[Any], where: Detector, average: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -13,6 +13,7 @@ from scipy.special import erf
 from mrczdask.kernels import bright_pixels
 from mrczdask.kernels import peaks as kernel
 from mrczdask.kernels.places import Places
+from mrczdask.kernels.valid import FINITE
 
 CUTOFF, NOISE, BINS = 3.0, 0.7, 30
 
@@ -23,8 +24,7 @@ def detector(place: NDArray[Any], **maps: Any) -> bright_pixels.Detector:
         "searched": np.ones(n, bool),
         "norm": np.ones(n, np.float32),
         "dark": np.empty(0, np.float32),
-        "dummy": np.nan,
-        "delta": 0.0,
+        "bounds": FINITE,
     }
     places = Places(place.astype(np.float32).ravel(), np.empty(0, np.float32))
     return bright_pixels.Detector(place.shape[1], places, **(whole | maps))
@@ -54,7 +54,7 @@ def by_filters(
     """The published rule with whole-image filters, in float64."""
     shape, side = frame.shape, 2 * how.half + 1
     place = where.places.radial.reshape(shape).astype(float)
-    bad = np.isnan(place) | (frame == where.dummy)
+    bad = np.isnan(place) | (frame > where.bounds.high)
     std = np.interp(place, np.arange(BINS), deviation)
     u = np.hypot(std, how.noise)
     d = (frame - where.dark.reshape(shape)) / where.norm.reshape(shape) - np.interp(place, np.arange(BINS), average)
@@ -92,7 +92,7 @@ def test_peaks_are_those_of_the_published_rule(half: int) -> None:
     place[:, 64:68] = np.nan
     norm = random.uniform(0.5, 1.5, shape).astype(np.float32).ravel()
     dark = random.uniform(0, 2, shape).astype(np.float32).ravel()
-    where = detector(place, norm=norm, dark=dark, dummy=65535.0)
+    where = detector(place, norm=norm, dark=dark, bounds=FINITE._replace(high=np.float32(65534)))
     average, deviation = np.linspace(30, 4, BINS), np.linspace(5, 2, BINS)
     frame = random.poisson(np.interp(np.nan_to_num(place), np.arange(BINS), average) * norm.reshape(shape))
     for i, j in random.integers(0, (89, 129), (150, 2)):

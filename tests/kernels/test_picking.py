@@ -11,6 +11,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from mrczdask.kernels.picking import pick_pixels, thresholds
 from mrczdask.kernels.places import Places, cells_of, interpolate
+from mrczdask.kernels.valid import FINITE, Bounds
 
 NONE = np.empty(0, np.float32)
 
@@ -20,8 +21,7 @@ def pick(
     place: NDArray[Any] | Places,
     norm: NDArray[Any],
     dark: NDArray[Any],
-    dummy: float,
-    delta: float,
+    bounds: Bounds,
     average: NDArray[Any],
     deviation: NDArray[Any],
     *limits: float,
@@ -29,7 +29,7 @@ def pick(
     index = np.empty(frame.size + 1, np.uint32)
     places = place if isinstance(place, Places) else Places(place, NONE)
     cells = cells_of(places.radial, average.shape[-1])
-    n = pick_pixels(frame, places, cells, norm, dark, dummy, delta, average, deviation, *limits, index)
+    n = pick_pixels(frame, places, cells, norm, dark, bounds, average, deviation, *limits, index)
     return index[:n].astype(int)
 
 
@@ -49,7 +49,17 @@ def test_picked_pixels_are_those_of_the_rule(bins: int, noise: float, cutoff: fl
     least = level + np.maximum(noise, cutoff * np.hypot(std, noise))
     frame = (least * norm * rng.normal(1, 0.05, n) + (dark if with_dark else 0)).astype(np.float32)
     frame[5::101], frame[7::101] = np.nan, 77.0
-    found = pick(frame, place, norm, dark, 77.5, 0.5, average, deviation, noise, cutoff)
+    found = pick(
+        frame,
+        place,
+        norm,
+        dark,
+        FINITE._replace(hole_low=np.float32(77), hole_high=np.float32(78)),
+        average,
+        deviation,
+        noise,
+        cutoff,
+    )
     above = (frame - (dark if with_dark else 0)) / norm - least
     certain = np.abs(above) > 1e-5  # what float32 leaves open
     kept = (above > 0) & (np.abs(frame - 77.5) > 0.5) & ~np.isnan(place)
@@ -66,9 +76,9 @@ def test_no_pixel_on_its_threshold_is_missed() -> None:
     place = np.linspace(0, 2, 9).astype(np.float32)
     norm = np.ones(9, np.float32)
     on = np.full(9, 3, np.float32)
-    assert pick(on, place, norm, NONE, np.nan, 0.0, average, deviation, 1.0, 1.0).size == 0
+    assert pick(on, place, norm, NONE, FINITE, average, deviation, 1.0, 1.0).size == 0
     beyond = np.nextafter(on, np.float32(np.inf))
-    assert pick(beyond, place, norm, NONE, np.nan, 0.0, average, deviation, 1.0, 1.0).size == 9
+    assert pick(beyond, place, norm, NONE, FINITE, average, deviation, 1.0, 1.0).size == 9
 
 
 def test_cells_bound_the_interpolation() -> None:
@@ -99,14 +109,15 @@ def test_sectors_are_interpolated_around_the_beam(sectors: int) -> None:
     least = level + np.maximum(0.7, 1.5 * np.hypot(std, 0.7))
     frame = (least + rng.normal(0, 0.5, n)).astype(np.float32)
     chosen = np.isin(
-        np.arange(n), pick(frame, places, np.ones(n, np.float32), NONE, np.nan, 0.0, average, deviation, 0.7, 1.5)
+        np.arange(n), pick(frame, places, np.ones(n, np.float32), NONE, FINITE, average, deviation, 0.7, 1.5)
     )
     certain = np.abs(frame - least) > 1e-4
     np.testing.assert_array_equal(chosen[certain], (frame > least)[certain])
 
 
-def test_large_dummies_and_empty_frames() -> None:
+def test_large_numbers_and_empty_frames() -> None:
     frame = np.array([2**32 - 1, 2**32 - 2, 9], np.uint32)  # float32 cannot tell the first from the second
     place, norm, table = np.zeros(3, np.float32), np.ones(3, np.float32), np.ones(4, np.float32)
-    assert pick(frame, place, norm, NONE, 2.0**32 - 1, 0.0, table, table, 1.0, 1.0).tolist() == [1, 2]
-    assert pick(frame[:0], place[:0], norm[:0], NONE, np.nan, 0.0, table, table, 1.0, 1.0).size == 0
+    below = FINITE._replace(high=np.nextafter(np.float32(2**32), np.float32(0)))
+    assert pick(frame, place, norm, NONE, below, table, table, 1.0, 1.0).tolist() == [2]
+    assert pick(frame[:0], place[:0], norm[:0], NONE, FINITE, table, table, 1.0, 1.0).size == 0

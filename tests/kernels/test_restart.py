@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask.kernels import azimuthal
 from mrczdask.kernels.restart import restarted
+from mrczdask.kernels.valid import FINITE
 
 MODELS = ("poisson", "azimuthal", "hybrid", "count")
 NONE = np.empty(0, np.float32)
@@ -22,7 +23,7 @@ def clipped(raw: NDArray[Any], norm: NDArray[Any], dark: NDArray[Any], model: st
     out = np.empty(1, np.float32), np.empty(1, np.float32), np.empty(1, np.int32)
     edges = np.array([0, raw.size])
     number = MODELS.index(model)
-    azimuthal.clip_background(raw.astype(np.float32), edges, norm, dark, np.nan, 0.0, number, 0.0, cycles, *out)
+    azimuthal.clip_background(raw.astype(np.float32), edges, norm, dark, FINITE, number, 0.0, cycles, *out)
     return [float(column[0]) for column in out]
 
 
