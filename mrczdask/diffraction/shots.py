@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskError
-from mrczdask.execution.schedulers import current_client
+from mrczdask.execution.schedulers import client_to_scatter
 from mrczdask.io.detector_values import OFFSET, SCALE
 from mrczdask.io.frame_set import MASK
 from mrczdask.io.validity import ATTRIBUTES, INVALID, Validity, counts_in, dtype_rule, validity_of
@@ -147,5 +147,5 @@ def shot_map(
 
 def on_workers(value: Any) -> Any:
     """A large object as an argument of tasks: in the workers' memory once where there are any, else as it is."""
-    client = current_client()
+    client = client_to_scatter()
     return value if client is None else client.scatter(value, hash=True)

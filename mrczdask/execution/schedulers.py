@@ -5,28 +5,90 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask
 
+from mrczdask.errors import MrczdaskError
+
+_inherited: list[Any] = []
+"""Clients of the process that this one was forked from."""
+
+
+def _after_fork() -> None:
+    with suppress(Exception):
+        _inherited.extend(filter(None, [_client_in_force()]))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 def current_client() -> Any | None:
-    """The distributed client in force here, or None: asking does not import distributed."""
+    """The distributed client in force here, or None: asking does not import distributed.
+
+    In a task of a worker it is None: what a task starts is done in its own thread. Tasks that wait for tasks hang
+    when they hold all threads of the cluster.
+
+    Raises
+    ------
+    MrczdaskError
+        The client cannot be waited for: it is asynchronous, or of the process that this one was forked from.
+    """
     if "distributed" not in sys.modules or dask.config.get("scheduler", None) in ("threads", "sync", "synchronous"):
+        return None
+    client = None if in_task() else _client_in_force()
+    if client is None or client.status in ("closing", "closed"):
+        return None
+    if client.asynchronous:
+        raise MrczdaskError(
+            "the Dask client in force is asynchronous, and this verb waits for its results: call it by "
+            "`await asyncio.to_thread(...)`, or make a Client without asynchronous=True"
+        )
+    if any(client is one for one in _inherited):
+        raise MrczdaskError(
+            "this process was forked from one with a Dask client, whose connection does not work here: start processes "
+            'by "spawn", make a Client of its own, or set dask.config.set(scheduler="threads")'
+        )
+    return client
+
+
+def client_to_scatter() -> Any | None:
+    """The client to which large parameters are sent when a graph is built; None where they travel with the tasks."""
+    try:
+        return current_client()
+    except MrczdaskError:
+        return None
+
+
+def in_task() -> bool:
+    """Whether this thread works on a task of a distributed worker."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def _client_in_force() -> Any | None:
+    if "distributed" not in sys.modules:
         return None
     from distributed import get_client
 
     try:
-        client = get_client()
+        return get_client()
     except ValueError:
         return None
-    return client if client.status not in ("closing", "closed") else None
 
 
 def n_threads() -> int:
-    """Threads of the thread scheduler: Dask's `num_workers`, else the processors this process may use."""
-    if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+    """Threads of the thread scheduler: Dask's `num_workers`, else the processors this process may use; 1 in a task."""
+    if in_task() or dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
         return 1
     workers = dask.config.get("num_workers", None)
     if workers:

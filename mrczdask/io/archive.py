@@ -15,6 +15,7 @@ from mrczdask import schema
 from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
+from mrczdask.execution.schedulers import current_client
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of, enlarged
 from mrczdask.io.archive_group import EVERY_CHUNK, open_group, renew_consolidated, whole, with_long_strings
 from mrczdask.io.archive_plan import GroupPlan
@@ -122,6 +123,7 @@ def write_archive(
     True
     """
     check_codec(codec)
+    current_client()  # refused before anything is computed where it cannot be waited for
     if frames_per_shard is not None and frames_per_shard < 1:
         raise ValueError(f"frames_per_shard={frames_per_shard}: give at least 1")
     nodes = _nodes(obj, group)
