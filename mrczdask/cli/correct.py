@@ -38,6 +38,7 @@ def correct(
     dtype: Literal["float32", "float16", "float64"] = "float32",
     codec: Literal["auto", "zstd", "none"] = "auto",
     resume: bool = True,
+    overwrite: bool = False,
     order: Literal["time", "name", "given"] = "time",
     skip_unfit: Annotated[bool, Parameter(negative="")] = False,
     scheduler: Scheduler = None,
@@ -80,6 +81,8 @@ def correct(
         auto is zstd with shuffled bits.
     resume
         Go on with what is in the archive (--resume), or begin anew (--no-resume).
+    overwrite
+        With --no-resume: replace also groups of these names that another program wrote.
     order
         By time of acquisition, by name or as given: neighbours are averaged.
     skip_unfit
@@ -109,6 +112,7 @@ def correct(
             dtype=dtype,
             codec=codec,
             resume=resume,
+            overwrite=overwrite,
             progress=None if quiet else True,
         )
     return _show(out, done, as_json)

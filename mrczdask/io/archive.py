@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 import dask.array as da
 import xarray as xr
 import zarr
-from fsspec.core import url_to_fs
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskError, ResumeError
@@ -318,12 +317,6 @@ def add_coords(coords: xr.Dataset, url: str, group: str, options: Mapping[str, A
     with zarr.config.set(EVERY_CHUNK):
         ds = whole(with_long_strings(coords))
         ds.to_zarr(url, group=group, mode="a", zarr_format=3, consolidated=False, **options)
-
-
-def holds_data(url: str, storage_options: Mapping[str, Any] | None = None) -> bool:
-    """Whether there is anything at the place of an archive."""
-    fs, path = url_to_fs(url, **dict(storage_options or {}))
-    return bool(fs.exists(path) and (not fs.isdir(path) or fs.ls(path)))
 
 
 def _aligned(variable: xr.DataArray, frames_per_shard: int | None) -> xr.DataArray:

@@ -18,12 +18,23 @@ from zarr.storage import FsspecStore, LocalStore
 from mrczdask.errors import ResumeError
 from mrczdask.execution.resume import check_plan, region_lock
 from mrczdask.io.archive_group import arrays_of
-from mrczdask.io.stores import BESIDE, CREATING, JOURNAL, PLAN, STATE, VERB, ArchiveStore, Place, journal_of, open_store
+from mrczdask.io.stores import (
+    BESIDE,
+    CREATING,
+    JOURNAL,
+    METADATA,
+    PLAN,
+    STATE,
+    VERB,
+    ArchiveStore,
+    Place,
+    journal_of,
+    open_store,
+)
 
 _MARKER: Final = "replace.json"
 """In it, once all are whole: what is to be deleted and moved. Whoever finds it finishes that."""
 _PAUSE_S: Final = 0.1
-METADATA: Final = "zarr.json"
 
 
 class Plan(Protocol):
@@ -130,11 +141,17 @@ def beside_of(group: str) -> str:
 
 def put_in_place(store: ArchiveStore, group: str) -> None:
     """Let the arrays beside, which are whole, take the place of those of the group."""
+    mark(store, group)
+    finish(store, group)
+
+
+def mark(store: ArchiveStore, group: str) -> None:
+    """Mark the arrays beside as whole: from now on whoever comes puts them in place."""
     beside = beside_of(group)
     new, old = sorted(arrays_of(store, beside)), sorted(arrays_of(store, group))
-    work = {"move": new, "delete": [name for name in old if name not in new]}
-    sync(store.set(f"{beside}/{_MARKER}", _buffer(work)))
-    finish(store, group)
+    if new:
+        work = {"move": new, "delete": [name for name in old if name not in new]}
+        sync(store.set(f"{beside}/{_MARKER}", _buffer(work)))
 
 
 def finish(store: ArchiveStore, group: str) -> None:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 JOURNAL: Final = ".journal"
 """Folder of the plan and the marks, inside that of an array: readers of Zarr do not look there for nodes."""
 PLAN: Final = "plan.json"
+METADATA: Final = "zarr.json"
 STATE: Final = "blocks.json"
 """Of a ragged table, in the journal of its pointers: the plan, the shots of each block, how many blocks are whole."""
 VERB: Final = "write_archive"
@@ -96,7 +97,7 @@ class ArchiveStore(Store):
     async def _explain(self, key: str) -> None:
         """Raise for a chunk that must be there; asked only where one is missing."""
         array = f"/{key}".partition(_CHUNKS)[0].lstrip("/")
-        raw = await self._again(lambda: self.store.get(f"{array}/zarr.json".lstrip("/"), _buffers()), key)
+        raw = await self._again(lambda: self.store.get(f"{array}/{METADATA}".lstrip("/"), _buffers()), key)
         if raw is None:
             raise MissingShardError(
                 f"the array {array or '/'} is not there any more{self._seen_from}: the archive was moved, emptied "
@@ -217,6 +218,20 @@ def _place_of(key: str, metadata: Mapping[str, Any]) -> str:
     cut = [(name, span) for name, span, size in zip(names, spans, metadata["shape"], strict=True) if span != (0, size)]
     said = [f"{name} {first}" + (f" to {stop - 1}" if stop - first > 1 else "") for name, (first, stop) in cut]
     return f" ({', '.join(said)})" if said else ""
+
+
+def list_dir(store: Store, folder: str) -> list[str]:
+    """The names right below a folder of a store."""
+
+    async def listed() -> list[str]:
+        return [name async for name in store.list_dir(folder)]
+
+    return sync(listed())
+
+
+def delete_dir(store: Store, folder: str) -> None:
+    """Delete all below a folder of a store."""
+    sync(store.delete_dir(folder))
 
 
 def stored_places(array: Any) -> set[tuple[int, ...]]:

@@ -17,8 +17,9 @@ from mrczdask.errors import ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import Journal, Region, check_plan, digest, run_resumable
 from mrczdask.execution.shared import shared
-from mrczdask.io.archive import holds_data, open_archive
+from mrczdask.io.archive import open_archive
 from mrczdask.io.journal import StoreJournal, remove_unfinished
+from mrczdask.io.source import absolute, is_remote
 from mrczdask.io.stores import stored_places
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.koma import Method
@@ -35,6 +36,7 @@ from mrczdask.movies.pipeline_inputs import (
 from mrczdask.movies.pipeline_steps import REPORT, Alone, Background, Unread, correct_movie, make_windows, sum_movie
 from mrczdask.movies.pipeline_store import GROUP, MOVIES, NUMBERS, SUMS, WINDOWS, Layout
 
+VERB: Final = "process_session"
 FORMAT: Final = 1
 """Changes when the numbers in an archive would: an old one is then not gone on with."""
 
@@ -56,6 +58,7 @@ def process_session(
     dtype: Dtype = "float32",
     codec: Any = "auto",
     resume: bool = True,
+    overwrite: bool = False,
     progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
@@ -93,7 +96,10 @@ def process_session(
         As of `write_archive`; "auto" is "zstd" with shuffled bits, the best for noise in float32.
     resume : bool
         Go on with what is in the archive. Movies that changed since, or were added, and those whose windows they are
-        in, are done again. False: begin anew.
+        in, are done again. False: begin anew; what is there stays until the new groups, beside it, are whole.
+    overwrite : bool
+        With ``resume=False``: replace the groups `movies`, `derived/sums` and `derived/windows` also where another verb
+        or program wrote them. Other groups of the archive always stay.
     progress : None, True or callable
         True shows a bar for each pass; a callable gets (done, total, label).
     storage_options : mapping, optional
@@ -141,8 +147,8 @@ def process_session(
     images = session[schema.IMAGES] if isinstance(session, xr.Dataset) else session
     task = _Task(
         images=checked_session(images, koma, method, outliers, dtype),
-        url=os.fspath(url),
-        options=dict(storage_options or {}),
+        url=absolute(os.fspath(url)),
+        options=dict(storage_options or {}) if is_remote(os.fspath(url)) else {},
         outliers=outliers,
         radius=koma,
         method=method,
@@ -152,7 +158,7 @@ def process_session(
         references=read_references(images, gain, dark, mask, orientation),
         exponents=checked_exponents(images, dose_rate, gamma),
     )
-    task.prepare(resume=resume)
+    task = task.prepared(resume=resume, overwrite=overwrite)
     task.run(progress)
     return _opened(task)
 
@@ -178,11 +184,13 @@ class _Task:
     codec: Any
     references: References
     exponents: list[float]
+    is_beside: bool = False
+    """The groups are written beside those of the same name, whose place they take in the end."""
 
     @cached_property
     def journal(self) -> Journal:
         """Inside the folder of an array: readers of the archive do not look there for nodes."""
-        return StoreJournal(f"{self.url}/{MOVIES}/{schema.IMAGES}/.journal", self.options)
+        return StoreJournal(f"{self.url}/{self.layout.where(MOVIES)}/{schema.IMAGES}/.journal", self.options)
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -190,7 +198,7 @@ class _Task:
         given = self.references
         codec = self.codec if isinstance(self.codec, str) else str(self.codec.to_dict())
         return {
-            "verb": "process_session",
+            "verb": VERB,
             "format": FORMAT,
             "shape": list(self.images.shape[1:]),
             "raw_dtype": str(self.images.dtype),
@@ -207,26 +215,44 @@ class _Task:
     def layout(self) -> Layout:
         """How the archive is cut."""
         step = self.images.data.chunks[1][0]
-        return Layout(self.url, self.options, self.images.shape, step, self.radius, self.outliers == "cdf")
+        weighted = self.outliers == "cdf"
+        return Layout(self.url, self.options, self.images.shape, step, self.radius, weighted, self.is_beside)
 
-    def prepare(self, *, resume: bool) -> None:
-        """Check the archive against the plan, or create it."""
-        stored, names = self.journal.read("plan.json"), {"names": self.names}
-        if stored is not None and resume:
+    def prepared(self, *, resume: bool, overwrite: bool) -> _Task:
+        """Check the archive against the plan, or create it; return the task to run, maybe one beside what is there."""
+        self.layout.finish()
+        stored, beside = self.journal.read("plan.json"), replace(self, is_beside=True)
+        if resume and stored is not None and stored.get("verb") == VERB:
+            if stored != self.plan and beside.journal.read("plan.json") == self.plan:
+                return beside._renamed()
             check_plan(stored, self.plan, self.url)
-            if self.journal.read("names.json") != names:
-                self.layout.resize(self.images)
-                self.journal.write("names.json", names)
-            return
-        if resume and holds_data(self.url, self.options):
+            return self._renamed()
+        held = self.layout.held()
+        if not held and (other := self.layout.other_files()):
+            raise ResumeError(f"{self.url}: a folder that holds {other} and is not an archive: give another url")
+        if held and not overwrite and (stored is None or stored.get("verb") != VERB):
             raise ResumeError(
-                f"{self.url}: holds data and no plan of process_session: resume=False (--no-resume) replaces it"
+                f"{self.url}: holds the groups {', '.join(held)}, which {VERB} did not write: another url keeps them, "
+                "resume=False, overwrite=True (--no-resume --overwrite) replaces them"
             )
+        task = beside if held else self
+        task._create()
+        return task
+
+    def _renamed(self) -> _Task:
+        """Make room where movies were added or left out."""
+        names = {"names": self.names}
+        if self.journal.read("names.json") != names:
+            self.layout.resize(self.images)
+            self.journal.write("names.json", names)
+        return self
+
+    def _create(self) -> None:
         given = {name: value for name, value in vars(self.references).items() if value is not None}
         called = {"outliers": self.outliers, "koma": self.radius, "method": self.method, **given}
-        attrs = provenance.record(self.images.attrs, "process_session", called)
+        attrs = provenance.record(self.images.attrs, VERB, called)
         self.layout.create(self.images, attrs, self.dtype, self.codec)
-        self.journal.write("names.json", names)
+        self.journal.write("names.json", {"names": self.names})
         self.journal.write("plan.json", self.plan)
 
     @property
@@ -264,6 +290,7 @@ class _Task:
         ]
         self._run(MOVIES, regions, progress, f"{passes}/{passes} correction")
         remove_unfinished(self.url)
+        self.layout.put_in_place()
 
     def _run(self, group: str, regions: list[Region], progress: Progress, label: str) -> None:
         inside = partial(self.layout.changing, group)

@@ -112,9 +112,9 @@ def fingerprints(images: xr.DataArray) -> list[Any]:
     if source is None:
         return [images.data.name] * len(images)
 
-    def stamp(url: str) -> Any:
-        with open_source(url) as file:
-            return [url, file.fingerprint]
+    def stamp(reader: Any) -> Any:
+        with open_source(reader.url, getattr(reader, "storage_options", None)) as file:
+            return [reader.url, file.fingerprint]
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(stamp, [reader.url for reader in source.readers]))
+        return list(pool.map(stamp, source.readers))

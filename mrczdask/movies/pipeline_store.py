@@ -14,9 +14,11 @@ import zarr
 
 from mrczdask import schema
 from mrczdask.io.archive import add_coords, create_arrays, open_arrays
+from mrczdask.io.archive_group import arrays_of, renew_consolidated
 from mrczdask.io.journal import StoreJournal
+from mrczdask.io.replacing import beside_of, finish, mark
 from mrczdask.io.revisions import changing
-from mrczdask.io.stores import all_places, stored_places
+from mrczdask.io.stores import METADATA, ArchiveStore, all_places, delete_dir, list_dir, open_store, stored_places
 from mrczdask.movies.pipeline_steps import REPORT
 from mrczdask.movies.sums import sum_dtype
 
@@ -41,6 +43,44 @@ class Layout:
     step: int
     radius: int | None
     weighted: bool
+    is_beside: bool = False
+    """The groups are written beside those of the same name."""
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups; that of the corrected movies, which holds the journal, is the last."""
+        return [SUMS, *([WINDOWS] if self.radius else []), MOVIES]
+
+    def where(self, group: str) -> str:
+        """The path at which a group is written."""
+        return beside_of(group) if self.is_beside else group
+
+    def held(self) -> list[str]:
+        """The groups of these names that hold arrays."""
+        return [group for group in (SUMS, WINDOWS, MOVIES) if arrays_of(self._store, group)]
+
+    def other_files(self) -> str | None:
+        """The name of something at the place of the archive where there is no archive."""
+        names = list_dir(self._store, "")
+        return None if METADATA in names else min(names, default=None)
+
+    def finish(self) -> None:
+        """Finish what a killed `put_in_place` began."""
+        for group in (SUMS, WINDOWS, MOVIES):
+            finish(self._store, group)
+
+    def put_in_place(self) -> None:
+        """Let the groups beside, which are whole, take the place of the old ones."""
+        for call in (mark, finish) if self.is_beside else ():
+            for group in self.groups:
+                call(self._store, group)
+        if self.is_beside and WINDOWS not in self.groups:
+            delete_dir(self._store, WINDOWS)
+        renew_consolidated(self._store, wanted=False)
+
+    @property
+    def _store(self) -> ArchiveStore:
+        return open_store(self.url, self.options or None, read_only=False)
 
     @property
     def bands(self) -> list[slice]:
@@ -52,7 +92,7 @@ class Layout:
 
     def arrays(self, group: str) -> dict[str, zarr.Array[Any]]:
         """The arrays of a group, to be read and written."""
-        return open_arrays(self.url, group, list(self._inner(group)), self.options or None)
+        return open_arrays(self.url, self.where(group), list(self._inner(group)), self.options or None)
 
     def lost(self, group: str) -> set[int]:
         """The regions of a pass whose chunks are not all stored: places of movies, and of windows bands of rows."""
@@ -62,7 +102,7 @@ class Layout:
 
     def changing(self, group: str) -> AbstractContextManager[None]:
         """A context in which arrays of a group are written."""
-        return changing(StoreJournal(f"{self.url}/{group}", self.options), self._inner(group))
+        return changing(StoreJournal(f"{self.url}/{self.where(group)}", self.options), self._inner(group))
 
     def _inner(self, group: str) -> dict[str, tuple[int, ...]]:
         """Chunks by name: bands of rows of what the second pass reads, frames of movies."""
@@ -102,21 +142,23 @@ class Layout:
 
     def _create(self, group: str, templates: xr.Dataset, codec: Any) -> None:
         options = self.options or None
-        create_arrays(templates, self.url, group, inner=self._inner(group), codec=codec, storage_options=options)
+        create_arrays(
+            templates, self.url, self.where(group), inner=self._inner(group), codec=codec, storage_options=options
+        )
 
     def resize(self, images: xr.DataArray) -> None:
         """Make room for another number of movies, and put in their coordinates."""
         options: dict[str, Any] = {"storage_options": dict(self.options)} if self.options else {}
         along = {name: c for name, c in images.coords.items() if schema.MOVIE in c.dims}
-        for group in (SUMS, *([WINDOWS] if self.radius else []), MOVIES):
+        for group in self.groups:
             for array in self.arrays(group).values():
                 array.resize((len(images), *array.shape[1:]))
-            node = zarr.open_group(self.url, path=group, mode="r+", use_consolidated=False, **options)
+            node = zarr.open_group(self.url, path=self.where(group), mode="r+", use_consolidated=False, **options)
             for name in along:
                 if str(name) in node:
                     del node[str(name)]
             coords = xr.Dataset(coords=along if group == MOVIES else {k: c for k, c in along.items() if c.ndim == 1})
-            add_coords(coords, self.url, group, options)
+            add_coords(coords, self.url, self.where(group), options)
 
 
 def _template(dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, shard: tuple[int, ...]) -> xr.Variable:

@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 
 import mrczdask as md
-from mrczdask.errors import ResumeError
+from mrczdask.errors import MissingShardError, ResumeError
 
 MOVIES, SHAPE = 9, (6, 72, 80)
 OPTIONS: dict[str, Any] = {"koma": 2}
@@ -257,7 +257,7 @@ def test_other_parameters_are_named(files: Path, whole: Path, changed: dict[str,
 def test_other_data_are_not_replaced(files: Path, tmp_path: Path) -> None:
     (tmp_path / "out.zarr").mkdir()
     (tmp_path / "out.zarr" / "mine").write_text("x")
-    with pytest.raises(ResumeError, match="holds data and no plan"):
+    with pytest.raises(ResumeError, match="holds mine and is not an archive: give another url"):
         md.process_session(opened(files), tmp_path / "out.zarr")
 
 
@@ -266,6 +266,48 @@ def test_begin_anew(files: Path, tmp_path: Path) -> None:
     md.process_session(few, tmp_path / "out.zarr", koma=1)
     done = md.process_session(few, tmp_path / "out.zarr", koma=None, dtype="float16", resume=False)
     assert done["movies"].images.dtype == np.float16
+    assert sorted(done.groups) == ["/", "/derived", "/derived/sums", "/movies"]
+    assert md.validate(tmp_path / "out.zarr").findings == ()
+
+
+def test_the_archive_of_the_raw_movies_takes_in_the_corrected_ones(files: Path, tmp_path: Path) -> None:
+    few, url = opened(files).isel(movie=slice(3), frame=slice(2)), tmp_path / "all.zarr"
+    raw = md.write_archive(few, url, group="raw", codec="zstd")
+    done = md.process_session(raw, url, koma=1)
+    alone = md.process_session(few, tmp_path / "alone.zarr", koma=1)
+    xr.testing.assert_equal(done["movies"].images.compute(), alone["movies"].images.compute())
+    np.testing.assert_array_equal(done["raw"].images, few.images)
+
+
+def test_raw_movies_are_replaced_only_when_the_corrected_are_whole(files: Path, tmp_path: Path) -> None:
+    few, url = opened(files).isel(movie=slice(3), frame=slice(2)), tmp_path / "all.zarr"
+    raw = md.write_archive(few, url, codec="zstd")
+    for resume in (True, False):
+        with pytest.raises(ResumeError, match="holds the groups movies, which process_session did not write"):
+            md.process_session(raw, url, koma=1, resume=resume)
+    alone = md.process_session(few, tmp_path / "alone.zarr", koma=1)
+    done = md.process_session(raw, url, koma=1, resume=False, overwrite=True)
+    xr.testing.assert_equal(done["movies"].images.compute(), alone["movies"].images.compute())
+    again = md.process_session(done["movies"].to_dataset(), url, koma=None, outliers=None, resume=False)
+    xr.testing.assert_equal(again["movies"].images.compute(), done["movies"].images.compute())
+
+
+@pytest.mark.parametrize("lost", ["movies/images", "derived/sums/corrected", "derived/windows/reference"])
+def test_lost_shards_are_errors_and_made_again(files: Path, tmp_path: Path, lost: str) -> None:
+    few, url = opened(files).isel(movie=slice(3), frame=slice(2)), tmp_path / "out.zarr"
+    before = md.process_session(few, url, koma=1)["movies"].images.values
+    shard = sorted(path for path in (url / lost / "c").rglob("*") if path.is_file())[-1]
+    whole = shard.read_bytes()
+    shard.unlink()
+    report = md.validate(url)
+    assert not report.ok
+    assert report.codes == ("shard-missing",)
+    with pytest.raises(MissingShardError, match=r"shard is missing"):
+        md.open_archive(url, lost.rpartition("/")[0])[lost.rpartition("/")[2]].values  # noqa: B018
+    after = md.process_session(few, url, koma=1)["movies"].images.values
+    np.testing.assert_array_equal(after, before)
+    assert shard.read_bytes() == whole
+    assert md.validate(url).findings == ()
 
 
 @pytest.mark.parametrize(
