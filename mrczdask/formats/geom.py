@@ -96,6 +96,8 @@ class GeomFile:
     bad_pixels: dict[str, BadPixels] = field(default_factory=dict)
     frame: tuple[int, int] | None = None
     """(y, x) of the frames, where they have rows or columns of no panel at their end."""
+    plane: int = 0
+    """Rows of one of the planes that lie one below the other in a frame."""
 
     @property
     def wavelength_m(self) -> float | None:
@@ -132,21 +134,15 @@ class GeomFile:
             The frames do not hold every panel.
         """
         size = (self.height * self.layers, self.width) if shape is None else (int(shape[0]), int(shape[1]))
-        heights = {self.height} if size[0] % self.height == 0 else set()  # more planes than there are panels for
-        heights |= {size[0] // self.layers} if size[0] % self.layers == 0 else set()
-        if size[0] == self.height * self.layers or self.layers == 1:
-            heights = {size[0] // self.layers}
-        if (
-            len(heights) != 1
-            or min(heights) < self.height
-            or size[1] < self.width
-            or size[0] < self.height * self.layers
-        ):
+        rows, rest = divmod(size[0], self.layers)
+        if self.layers > 1 and size[0] % self.height == 0:  # whole planes, maybe more than panels are in
+            rows, rest = self.height, 0 if size[0] == self.height * self.layers or rest else 1
+        if rest or rows < self.height or size[1] < self.width or size[0] < rows * self.layers:
             planes = f"{self.layers} planes of " if self.layers > 1 else ""
             held = f"{planes}{self.height} x {self.width} pixels"
             raise MrcFormatError(f"the panels need {held}, the frames are {size} (y, x): it is of another detector")
-        (height,) = heights
-        return replace(self, frame=size, panels=tuple(replace(p, first_row=p.layer * height) for p in self.panels))
+        placed = tuple(replace(panel, first_row=panel.layer * rows) for panel in self.panels)
+        return replace(self, frame=size, plane=rows, panels=placed)
 
     def maps(self, distance_m: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """(3, y, x) positions in metres, (3, y, x) unit vectors across the panels, and (y, x) the bad pixels.

@@ -87,9 +87,9 @@ class PanelMaps:
     def framed(self, shape: Sequence[int], mask: NDArray[np.bool_]) -> tuple[Facts, PanelMaps]:
         """The same panels in frames with more rows or columns at the end, which are of no panel: those are bad."""
         said = self.said.framed(shape)
-        old = mask.reshape(self.said.layers, -1, mask.shape[1])
-        new = np.zeros((self.said.layers, said.shape[0] // self.said.layers, said.shape[1]), bool)
-        new[:, : old.shape[1], : old.shape[2]] = old
+        old = mask.reshape(-1, self.said.plane, mask.shape[1])
+        new = np.zeros((said.shape[0] // said.plane, said.plane, said.shape[1]), bool)
+        new[: len(old), : old.shape[1], : old.shape[2]] = old
         return _detector(said, self.text, self.given_m, self.facts.wavelength_m, new.reshape(said.shape))
 
     @property

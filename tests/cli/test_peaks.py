@@ -145,3 +145,61 @@ def test_frames_that_are_not_there_fail_in_a_line(run: list[str], capsys: Any) -
     assert main([run[0], "missing.h5", *run[2:], "--quiet"]) == 1
     assert "missing.h5" in capsys.readouterr().err
     assert main(["peaks"]) == 2
+
+
+def cbf_run(folder: Path, n: int = 3) -> np.ndarray[Any, Any]:
+    fabio = pytest.importorskip("fabio")
+    pixels = np.full((n, *SHAPE), 3, np.int32)
+    for k, image in enumerate(pixels):
+        image[10 : 12 + k, 20:22] = 500
+        fabio.cbfimage.CbfImage(data=image).write(str(folder / f"im_{k}.cbf"))
+    return pixels
+
+
+def test_patterns_and_folders_of_files_of_one_frame(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "live"
+    folder.mkdir()
+    pixels = cbf_run(folder)
+    for k, (source, more) in enumerate(
+        [(str(folder / "*.cbf"), []), (str(folder), ["--live", "1"]), (str(folder / "im_*.cbf"), ["--live", "1"])]
+    ):
+        out = tmp_path / f"out{k}.cxi"
+        command = ["peaks", source, "-p", run[3], "-o", str(out), "--min-peaks", "1", "--bins", "16", "-q", "--plot"]
+        assert main([*command, *more, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["n_peaks"] == [1, 1, 1]
+        assert Path(said["picture"]).exists()
+        with h5py.File(out) as file:
+            np.testing.assert_array_equal(file["entry_1/data_1/data"][()], pixels)
+        assert [Path(name).name for name in md.open_peaks(out).image.values] == ["im_0.cbf", "im_1.cbf", "im_2.cbf"]
+
+
+def test_names_are_looked_at_before_any_frame(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    for name, message in (("w.txt", ".parquet or .zarr"), ("none/w.cxi", "there is no folder")):
+        assert main([*run[:5], str(tmp_path / name), *run[6:], "-q"]) == 1
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.part.zarr"))
+    assert main(["peaks", str(tmp_path / "none*.cbf"), *run[2:], "-q"]) == 1
+    assert "no file matches" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.part.zarr"))
+
+
+def test_the_dataset_and_the_distance_of_a_geom_file(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    frames = md.open_frames(tmp_path / "run_master.h5").values
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a/data"], file["b/data"] = frames, frames[::-1]
+        file["clen"], file["energy"] = -400.0, 9000.0
+    (tmp_path / "run.geom").write_text(
+        "clen = /clen\ncoffset = 0.5\nphoton_energy = /energy\nres = 13333.3\np/min_fs = 0\np/max_fs = 63\n"
+        "p/min_ss = 0\np/max_ss = 63\np/corner_x = -32\np/corner_y = -32\np/fs = x\np/ss = y\n"
+    )
+    for geometry in (run[3], str(tmp_path / "run.geom")):
+        command = ["peaks", str(tmp_path / "other.h5"), "-p", geometry, "-o", str(tmp_path / "o.cxi"), "-q", "--json"]
+        assert main([*command, "--dataset", "/b/data", "--bins", "16"]) == 0
+        assert json.loads(capsys.readouterr().out)["n_peaks"] == [1, 0, 3, 2, 1, 0]
+        with h5py.File(tmp_path / "o.cxi") as file:
+            np.testing.assert_array_equal(file["entry_1/data_1/data"][()], frames[::-1])
+            assert file["entry_1/instrument_1/detector_1/distance"][()] == pytest.approx(0.1)
+    with h5py.File(tmp_path / "o.cxi") as file:
+        assert file["entry_1/instrument_1/beam_1/incident_wavelength"][()] == pytest.approx(1.3776e-10, rel=1e-4)

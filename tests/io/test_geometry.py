@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import mrczdask as md
-from mrczdask.errors import MrcFormatError, MrczdaskError
+from mrczdask.errors import MrcFormatError, MrczdaskError, MrczdaskWarning
 
 RES = 13333.333
 CENTER = (31.0, 43.5)
@@ -369,3 +372,154 @@ def test_poni_files_that_are_none_are_named_in_one_line(
         md.Geometry.from_poni(path, shape=(40, 50))
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+METRES = {"": 1.0, "m": 1.0, "mm": 1e-3}
+OF_BEAM = {
+    "wavelength": {"m": 1.0, "A": 1e-10},
+    "photon_energy": {"": 1.0, "eV": 1.0, "keV": 1e3, "MeV": 1e6},
+    "electron_voltage": {"V": 1.0, "kV": 1e3},
+}
+"""Units that crystfel_geometry(5) names."""
+UNITS = sorted({unit for units in OF_BEAM.values() for unit in units} | {*METRES, "cm", "um", "nm", "ev", "MM", "inch"})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    clen=st.sampled_from(UNITS),
+    key=st.sampled_from(sorted(OF_BEAM)),
+    unit=st.sampled_from(UNITS),
+    shift=st.sampled_from(UNITS),
+    number=st.floats(0.5, 99),
+)
+def test_units_are_those_of_crystfel_or_refused(
+    tmp_path: Path, clen: str, key: str, unit: str, shift: str, number: float
+) -> None:
+    said = HEAD.replace("clen = 0.120", f"clen = {number!r} {clen}\ndetector_shift_y = {number!r} {shift}")
+    (tmp_path / "a.geom").write_text(said.replace("wavelength = 1.3 A", f"{key} = {number!r} {unit}") + PANELS)
+    if clen not in METRES or shift not in METRES or unit not in OF_BEAM[key]:
+        with pytest.raises(MrcFormatError, match="CrystFEL knows"):
+            md.Geometry.from_geom(tmp_path / "a.geom")
+        return
+    geometry = md.Geometry.from_geom(tmp_path / "a.geom")
+    value = number * OF_BEAM[key][unit]
+    h, c, e, mass = 6.62607015e-34, 299792458.0, 1.602176634e-19, 9.1093837015e-31
+    if key == "photon_energy":
+        value = h * c / (e * value)
+    elif key == "electron_voltage":
+        momentum = np.sqrt(2 * mass * e * value * (1 + e * value / (2 * mass * c**2)))
+        value = h / momentum
+    assert geometry.wavelength_m == pytest.approx(value, rel=1e-7)
+    assert geometry.distance_m == pytest.approx(number * METRES[clen])
+    y = geometry.positions([-0.5], [-0.5])[1, 0]
+    assert y == pytest.approx(number * METRES[shift] - CENTER[0] / RES)
+
+
+def test_what_stands_in_the_data_files_is_read(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("hdf5plugin")
+    text = HEAD.replace("clen = 0.120", "clen = /LCLS/detector_1/EncoderValue\ncoffset = 0.58")
+    text = text.replace("wavelength = 1.3 A", "photon_energy = /LCLS/photon_energy_eV")
+    (tmp_path / "a.geom").write_text(text + PANELS)
+    energies = np.array([9500.0, 9501.0, 9499.0, np.nan])
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry/data/data"] = np.zeros((4, 120, 40), np.uint16)
+        file["LCLS/detector_1/EncoderValue"] = np.full(4, -460.0)  # of no unit: millimetres, says crystfel_geometry(5)
+        file["LCLS/photon_energy_eV"] = energies
+    for frames in (tmp_path / "run.h5", md.open_frames(tmp_path / "run.h5")):
+        geometry = md.Geometry.from_geom(tmp_path / "a.geom", frames=frames)
+        assert geometry.distance_m == pytest.approx(0.12)
+        assert geometry.wavelength_m == pytest.approx(1.30509e-10, rel=1e-5)
+    given = md.Geometry.from_geom(tmp_path / "a.geom", distance_m=-0.4, wavelength_m=2e-10)
+    assert (given.distance_m, given.wavelength_m) == (pytest.approx(0.18), 2e-10)
+    (tmp_path / "a.geom").write_text(text.replace("EncoderValue", "EncoderValue m") + PANELS)
+    assert md.Geometry.from_geom(tmp_path / "a.geom", frames=tmp_path / "run.h5").distance_m == pytest.approx(-459.42)
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file["LCLS/photon_energy_eV"][0] = 9600
+    with pytest.warns(MrczdaskWarning, match="goes from 9499 to 9600"):
+        md.Geometry.from_geom(tmp_path / "a.geom", frames=tmp_path / "run.h5")
+    for place, message in (("/LCLS/none", "has no number there"), ("/%/clen", "one for each event")):
+        (tmp_path / "a.geom").write_text(text.replace("/LCLS/detector_1/EncoderValue", place) + PANELS)
+        with pytest.raises(MrcFormatError, match=message):
+            md.Geometry.from_geom(tmp_path / "a.geom", frames=tmp_path / "run.h5")
+
+
+def test_frames_that_are_larger_than_the_panels(tmp_path: Path, panels: md.Geometry) -> None:
+    larger = panels.framed((125, 47))
+    assert larger.shape == (125, 47)
+    assert larger.mask[120:].all()
+    assert larger.mask[:, 40:].all()
+    np.testing.assert_array_equal(larger.mask[:120, :40], panels.mask)
+    np.testing.assert_array_equal(larger.radius("r_mm")[:120, :40], panels.radius("r_mm"))
+    again = md.Geometry.from_geom(tmp_path / "two.geom", shape=(125, 47))
+    np.testing.assert_array_equal(again.mask, larger.mask)
+    frames = np.full((1, 125, 47), 3, np.uint16)
+    frames[:, 120:], frames[:, :, 40:] = 900, 900
+    background = md.separate_background(frames, panels, bins=8, unit="pixel").compute()
+    assert (background.background_avg == 3).all()
+    for shape in ((119, 40), (120, 39)):
+        with pytest.raises(MrcFormatError, match="the panels need 120 x 40 pixels"):
+            panels.framed(shape)
+
+
+def test_panels_in_planes_lie_one_below_the_other(tmp_path: Path, panels: md.Geometry) -> None:
+    layered = PANELS.replace("right/min_ss = 60", "right/min_ss = 0").replace("right/max_ss = 119", "right/max_ss = 59")
+    layered = layered.replace("left/min_fs", "left/dim1 = 0\nleft/min_fs").replace(
+        "right/fs", "right/dim1 = 1\nright/fs"
+    )
+    head = HEAD.replace("dim1 = ss\ndim2 = fs", "dim2 = ss\ndim3 = fs")
+    (tmp_path / "planes.geom").write_text(head + layered)
+    geometry = md.Geometry.from_geom(tmp_path / "planes.geom")
+    assert geometry.shape == panels.shape
+    np.testing.assert_array_equal(geometry.mask, panels.mask)
+    np.testing.assert_array_equal(geometry.radius("q_A^-1"), panels.radius("q_A^-1"))
+    y, x = np.mgrid[:120, :40].reshape(2, -1)
+    np.testing.assert_array_equal(geometry.positions(y, x), panels.positions(y, x))
+    taller = geometry.framed((130, 40))  # planes of 65 rows
+    np.testing.assert_array_equal(taller.radius("r_m")[65:125], panels.radius("r_m")[60:])
+    assert taller.mask[60:65].all()
+    with pytest.raises(MrcFormatError, match="need 2 planes of 60 x 40 pixels"):
+        geometry.framed((180, 40))  # three planes of 60 rows, or two of 90
+    later = layered.replace("dim1 = 1", "dim1 = 2")
+    (tmp_path / "planes.geom").write_text(head + later)
+    gap = md.Geometry.from_geom(tmp_path / "planes.geom")
+    assert gap.mask[60:120].all()
+    wider = gap.framed((180, 44))
+    np.testing.assert_array_equal(wider.radius("r_m")[120:, :40], panels.radius("r_m")[60:])
+    (tmp_path / "one.geom").write_text(HEAD.replace("dim1 = ss\ndim2 = fs", "dim1 = 3\ndim2 = ss\ndim3 = fs") + PANELS)
+    np.testing.assert_array_equal(md.Geometry.from_geom(tmp_path / "one.geom").mask, panels.mask)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    orientation=st.sampled_from([1, 2, 3, 4]),
+    sized=st.booleans(),
+    place=st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)),
+    tilts=st.tuples(st.floats(-0.02, 0.02), st.floats(-0.02, 0.02), st.floats(-3, 3)) | st.just((0.0, 0.0, 0.0)),
+)
+def test_the_beam_of_a_poni_is_where_its_pixels_are_nearest(
+    tmp_path: Path, orientation: int, sized: bool, place: tuple[float, float], tilts: tuple[float, float, float]
+) -> None:
+    pyfai = pytest.importorskip("pyFAI")
+    shape, sizes, distance = (40, 60), (1e-3, 2e-3), 0.1
+    config: dict[str, object] = {"pixel1": sizes[0], "pixel2": sizes[1], "max_shape": shape, "orientation": orientation}
+    poni = [place[k] * shape[k] * sizes[k] for k in (0, 1)]
+    numbers = {"Distance": distance, "Poni1": poni[0], "Poni2": poni[1], "Wavelength": 1e-10}
+    numbers |= {f"Rot{k + 1}": angle for k, angle in enumerate(tilts)}
+    text = "".join(f"{name}: {value!r}\n" for name, value in numbers.items())
+    start = f"poni_version: 2.1\nDetector: Detector\nDetector_config: {json.dumps(config)}\n"
+    (tmp_path / "whole.poni").write_text(start + text)
+    theirs = pyfai.load(str(tmp_path / "whole.poni"))
+    if not sized:  # the same, the frames say the shape
+        del config["max_shape"]
+        start = f"poni_version: 2.1\nDetector: Detector\nDetector_config: {json.dumps(config)}\n"
+    (tmp_path / "a.poni").write_text(start + text)
+    ours = md.Geometry.from_poni(tmp_path / "a.poni", shape=shape)
+    z, y, x = theirs.calc_pos_zyx()
+    np.testing.assert_allclose(ours.radius("2th_rad"), np.arctan2(np.hypot(y, x), z), atol=2e-6)  # theirs are float32
+    # positions of pixels are linear in row and column: where both are 0 is the beam
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    terms = np.stack([rows.ravel(), columns.ravel(), np.ones(rows.size)], axis=1)
+    slope, *_ = np.linalg.lstsq(terms, np.stack([y.ravel(), x.ravel()], axis=1), rcond=None)
+    expected = np.linalg.solve(slope[:2].T, -slope[2])
+    np.testing.assert_allclose(ours.beam_center, expected, atol=1e-3)
