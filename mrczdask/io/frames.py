@@ -59,8 +59,8 @@ def open_frames(
         True = bad, where the file holds one, lazy, or (shot, y, x) where it holds one for each frame; `beam_center_y`,
         `beam_center_x` (shot) where `write_frames` kept those of a beam that wanders; attributes `beam_center` [y, x]
         in pixels from the outer edge of the first, `pixel_size_m` [y, x], `distance_m`, `wavelength_m` where it tells
-        them. Which numbers are counts: those from `underload_value` to `saturation_value`, but those within `delta_dummy` of
-        `dummy`; and `counts_per_photon`, `data_scaling_factor` and `data_offset`. Verbs go by all of them.
+        them. Which numbers are counts: those from `underload_value` to `saturation_value`, but those within
+        `delta_dummy` of `dummy`; and `counts_per_photon`, `data_scaling_factor` and `data_offset`. Verbs go by all of them.
 
     Raises
     ------
