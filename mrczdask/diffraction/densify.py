@@ -14,14 +14,17 @@ from mrczdask import schema
 from mrczdask.diffraction.beams import center_rows
 from mrczdask.diffraction.checks import whole_number
 from mrczdask.diffraction.maps import NEEDED, PixelMaps, pixel_maps
+from mrczdask.diffraction.regrowth import CLIPS_COUNTS, FEW_COUNTS, MEASURED, free_moments, is_counted, whole_counts
 from mrczdask.diffraction.shots import native, on_workers
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_input import as_sparse
 from mrczdask.io.sparse_table import CENTER, masked_value
+from mrczdask.kernels.noisy import Law, fill_noisy
 from mrczdask.kernels.places import Places, cells_of, filled, levels
-from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean
+from mrczdask.kernels.poisson import mean_table
+from mrczdask.kernels.regrow import fill_clamped, fill_counts, fill_mean, held_by
 from mrczdask.provenance import record
 
 Background = Literal["poisson", "mean", "fabio"]
@@ -38,9 +41,10 @@ class _Regrowth:
     maps: PixelMaps
     places: Places
     cells: NDArray[Any]
-    dummy: float
+    dummy: Any
     noise: float
     cutoff: float
+    model: str
     seed: int
     dtype: np.dtype[Any]
 
@@ -63,10 +67,11 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     sparse : Ragged or Dataset
         What `sparsify` or `open_sparse` gave, or its `.compute()`.
     background : {"poisson", "mean", "fabio"}
-        Counts drawn around the average, none above the threshold of picking; or the average, rounded for integers; or
-        what FabIO draws: normal numbers cut at 0, whose mean is too high below about 2 counts.
+        Numbers drawn with the mean and the variance of the background, Poisson counts where these are one, none above
+        the threshold of picking; or the average, rounded for integers; or what FabIO draws: normal numbers cut at 0,
+        whose mean is too high below about 2 counts.
     seed : int
-        Of the counts: a pixel is a function of (seed, shot label, y, x), whatever the chunks and the selection.
+        Of the numbers drawn: a pixel is a function of (seed, shot label, y, x), whatever the chunks and the selection.
 
     Returns
     -------
@@ -84,13 +89,22 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
 
     Notes
     -----
-    n ~ Poisson(w B), drawn again while n > w (B + max(noise, cutoff_pick sqrt(std^2 + noise^2))), at most 20 times and
-    then cut, with B the background and w the normalization; stored pixels overwrite.
+    With B and S the background's average and deviation and w the normalization, a pixel has the mean m = w B and the
+    variance v = (w S)^2. What would be picked, x > w (B + max(noise, cutoff_pick sqrt(S^2 + noise^2))), is drawn again,
+    at most 20 times and then cut; stored pixels overwrite.
+
+    Integers of the error models "poisson", "hybrid" and "count" are Poisson(m). Floats of these have lost a dark d
+    where v is more than 5 % above the variance of counts: they are Poisson(m + d) - d with m + d = v, else Poisson(m).
+    "azimuthal" has measured its deviation, whatever it is of (gain in ADU, read noise, a pedestal): Poisson(m) in
+    integers whose v is m to 3 % and chance in every bin, else normal numbers, in integers rounded so that mean and
+    variance stay, with the moments that the ring has without its stored pixels. Where unsigned integers would fall
+    below 0 they are Poisson counts of two rates. Levels below 0 are drawn in floats and signed integers, with v as
+    S has it.
+    At few counts "azimuthal" and "hybrid" have clipped the highest: Poisson counts get the mean they had before.
 
     References
     ----------
-    Kieffer et al., J. Appl. Cryst. 58 (2025); the Gaussian of its programs, clamped at 0, is biased below 2
-    counts, counts are not.
+    Kieffer et al., J. Appl. Cryst. 58 (2025); the Gaussian of its programs, clamped at 0, is biased below 2 counts.
 
     Examples
     --------
@@ -144,9 +158,10 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
         background=background,
         maps=maps,
         **_places(maps),
-        dummy=masked_value(dtype, float(attrs.get("dummy", np.nan))),
+        dummy=_held_dummy(dtype, masked_value(dtype, float(attrs.get("dummy", np.nan)))),
         noise=float(attrs.get("noise", 0.0)),
         cutoff=float(attrs.get("cutoff_pick", 0.0)),
+        model=str(attrs.get("error_model", "poisson")),
         seed=seed,
         dtype=dtype,
     )
@@ -168,22 +183,49 @@ def _fill_chunk(
             out[k] = how.dummy
             continue
         level, spread = levels(average[k]), filled(deviation[k])
-        _fill(level, spread, int(shots[k]), how.at(None if centers is None else centers[k]), out[k])
         rows = slice(pointer[k], pointer[k + 1])
-        out[k].reshape(-1)[block.columns["index"][rows]] = block.columns["intensity"][rows]
+        stored = block.columns["index"][rows], block.columns["intensity"][rows]
+        _fill(level, spread, stored, int(shots[k]), how.at(None if centers is None else centers[k]), out[k])
+        out[k].reshape(-1)[stored[0]] = stored[1]
     return out
 
 
 def _fill(
-    level: NDArray[np.float32], spread: NDArray[np.float32], shot: int, how: _Regrowth, out: NDArray[Any]
+    level: NDArray[np.float32],
+    spread: NDArray[np.float32],
+    stored: tuple[NDArray[Any], NDArray[Any]],
+    shot: int,
+    how: _Regrowth,
+    out: NDArray[Any],
 ) -> None:
-    """Fill one frame (y, x) with background."""
+    """Fill one frame (y, x) with background; `stored` are its pixels, which may tell more of it."""
     integer = how.dtype.kind in "iu"
     norm = how.maps.norm.reshape(-1)
     if how.background == "mean":
         fill_mean(how.places, how.cells, norm, level, how.dummy, integer, out)
-    elif how.background == "fabio":
+        return
+    if how.background == "fabio":
         fill_clamped(how.places, norm, level, spread, np.uint64(how.seed), shot, how.dummy, integer, out)
-    else:
-        limits = how.noise, how.cutoff
+        return
+    limits = how.noise, how.cutoff
+    if is_counted(level, spread, how.model, how.dtype, how.places):
+        if how.model in CLIPS_COUNTS and integer and (level < FEW_COUNTS).any():
+            seen = spread if how.model == MEASURED else np.sqrt(level)
+            level = whole_counts(level, seen, how.places)
         fill_counts(how.places, how.cells, norm, level, spread, *limits, how.seed, shot, how.dummy, out)
+        return
+    mean, std = level, spread
+    if how.model == MEASURED:
+        mean, std = free_moments(level, spread, stored, how.places, norm, limits)
+    lowest, top = map(float, held_by(how.dtype))
+    law = Law(lowest, top, integer, how.model != MEASURED and not integer, *limits)
+    tables = level, spread, mean, std
+    fill_noisy(how.places, norm, *tables, law, np.uint64(how.seed), shot, how.dummy, mean_table(), out)
+
+
+def _held_dummy(dtype: np.dtype[Any], dummy: float) -> Any:
+    """The dummy in the type of the frames; what an integer cannot hold is its largest value."""
+    if dtype.kind == "f":
+        return dtype.type(dummy)
+    info = np.iinfo(dtype)
+    return dtype.type(round(dummy) if info.min <= dummy < info.max else info.max)

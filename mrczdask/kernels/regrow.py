@@ -6,7 +6,6 @@ bin), as in `kernels.places`.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from mrczdask.kernels.normal import fill_normal
 from mrczdask.kernels.philox import LANES, fill_rows, words_of
 from mrczdask.kernels.picking import stands_out, thresholds
 from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
-from mrczdask.kernels.poisson import looked_up, mean_table, sure_count, table_count
+from mrczdask.kernels.poisson import limit_of, looked_up, mean_table, sure_count, table_count
 
 REDRAWS: Final = 20
 """Times a count above the threshold of picking is drawn again before it is cut."""
@@ -29,6 +28,7 @@ _CROWDED: Final = 2.0
 """Below this cutoff so many counts are drawn again that a whole row of words is made at once, many times as fast."""
 _ROWS: Final = 32
 """Rows of words made at once: they stay in the second cache."""
+_ZERO: Final = np.float32(0.0)
 _LANE: Final = LANES - 1
 _BLOCK: Final = LANES.bit_length() - 1
 
@@ -66,11 +66,12 @@ def fill_counts(
     least, padded = thresholds(average, deviation, noise, cutoff), _padded(average)
     key, limits = np.uint64(seed), (np.float32(noise), np.float32(cutoff))
     tables = average, deviation, least, padded, mean_table()
+    top = limit_of(out.dtype)
     for y in range(0, ny, _ROWS):
         fill_rows(words, y, shot, 0, key)
         if crowded:
             fill_rows(spare, y, shot, _REDRAW, key)
-        _fill_strip(places, cells, norm, *tables, *limits, key, shot, y, words, spare, dummy, out)
+        _fill_strip(places, cells, norm, *tables, *limits, key, shot, y, words, spare, dummy, top, out)
 
 
 @njit(nogil=True, cache=True)
@@ -91,6 +92,7 @@ def _fill_strip(
     words: NDArray[np.uint32],
     spare: NDArray[np.uint32],
     dummy: float,
+    top: int,
     out: NDArray[np.generic],
 ) -> None:
     """Pass after pass over a row, each without a branch that depends on chance; the few odd pixels in lists."""
@@ -100,7 +102,7 @@ def _fill_strip(
     radial, azimuthal = places.radial, places.azimuthal
     for y in range(y0, min(y0 + words.shape[0], out.shape[0])):
         row, first = y - y0, y * nx
-        _row_means(radial, azimuthal, first, cells, norm, average, padded, least, means, bounds)
+        _row_means(radial, azimuthal, first, cells, norm, average, padded, least, _ZERO, means, bounds)
         for k in range(_look_up(means, words[row], table, counts, odd)):
             x = odd[k]
             counts[x] = sure_count(means[x], words[row, x & _LANE, x >> _BLOCK], key, shot, y, x)
@@ -118,8 +120,11 @@ def _fill_strip(
                 if count <= bounds[x] or not stands_out(count, w, p, a, average, deviation, noise, cutoff):
                     continue
             counts[x] = _again(means[x], w, p, a, average, deviation, noise, cutoff, key, shot, y, x, table)
-        for x in range(nx):
-            out[y, x] = dummy if bounds[x] == np.inf else counts[x]
+        for x in range(nx):  # no conditional expression: a dummy and a count of other types would meet as floats
+            if bounds[x] == np.inf:
+                out[y, x] = dummy
+            else:
+                out[y, x] = min(counts[x], top)
 
 
 @njit(nogil=True, cache=True)
@@ -132,23 +137,24 @@ def _row_means(
     average: NDArray[np.float32],
     padded: NDArray[np.float32],
     least: NDArray[np.float32],
+    lowest: np.float32,
     means: NDArray[np.float32],
     bounds: NDArray[np.float32],
 ) -> None:
-    """What `interpolate` gives of the row that begins at `first`, times the norm, and `thresholds` alike; 0 where
-    masked. The padded table is that of a single sector."""
+    """What `interpolate` gives of the row that begins at `first`, times the norm and at least `lowest`, and
+    `thresholds` alike; no number where masked. The padded table is that of a single sector."""
     last = first + means.size
     place, cell, w = radial[first:last], cells[first:last], norm[first:last]
     for x in range(means.size):
         k = np.int64(cell[x])
         part = min(max(place[x] - np.float32(k), np.float32(0.0)), np.float32(1.0))
         mean = (padded[k] * (np.float32(1.0) - part) + padded[k + 1] * part) * w[x]
-        means[x] = mean if mean > 0 else np.float32(0.0)
+        means[x] = mean if mean > lowest else lowest
         bounds[x] = least[k] * w[x] if least[k] < np.inf else np.float32(np.inf)
     if average.ndim > 1:
         for x in range(means.size):
             if bounds[x] < np.inf:
-                means[x] = max(interpolate(average, place[x], azimuthal[first + x]) * w[x], np.float32(0.0))
+                means[x] = max(interpolate(average, place[x], azimuthal[first + x]) * w[x], lowest)
 
 
 @njit(nogil=True, cache=True)
@@ -205,31 +211,76 @@ def _again(
     return count
 
 
-@njit(nogil=True, cache=True)
+def held_by(dtype: np.dtype[Any]) -> tuple[np.float32, np.float32]:
+    """Least and largest number that a type holds, as floats that it holds too: nothing within is cast beyond it."""
+    if dtype.kind == "f":
+        return np.float32(-np.inf), np.float32(np.inf)
+    most = int(np.iinfo(dtype).max)
+    top = np.float32(most)
+    return np.float32(np.iinfo(dtype).min), top if int(top) <= most else np.nextafter(top, _ZERO)
+
+
 def fill_mean(
+    places: Places,
+    cells: NDArray[Any],
+    norm: NDArray[np.float32],
+    average: NDArray[np.float32],
+    dummy: Any,
+    rounded: bool,
+    out: NDArray[Any],
+) -> None:
+    """Fill (y, x) with the background, rounded half up if asked; `dummy` where masked."""
+    _fill_mean(places, cells, norm, average, dummy, rounded, *held_by(out.dtype), out)
+
+
+@njit(nogil=True, cache=True)
+def _fill_mean(
     places: Places,
     cells: NDArray[np.uint16],
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
     dummy: float,
     rounded: bool,
+    lowest: np.float32,
+    top: np.float32,
     out: NDArray[np.generic],
 ) -> None:
-    """Fill (y, x) with the background, not below 0, rounded half up if asked; `dummy` where masked."""
     padded, least = _padded(average), thresholds(average, average, 0.0, 0.0)
     ny, nx = out.shape
     means, bounds = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    radial, azimuthal = places.radial, places.azimuthal
     for y in range(ny):
-        _row_means(places.radial, places.azimuthal, y * nx, cells, norm, average, padded, least, means, bounds)
+        _row_means(radial, azimuthal, y * nx, cells, norm, average, padded, least, lowest, means, bounds)
         if rounded:
             for x in range(nx):
                 means[x] = np.floor(means[x] + np.float32(0.5))
         for x in range(nx):
-            out[y, x] = dummy if bounds[x] == np.inf else means[x]
+            if bounds[x] == np.inf:
+                out[y, x] = dummy
+            else:
+                out[y, x] = min(means[x], top)
+
+
+def fill_clamped(
+    places: Places,
+    norm: NDArray[np.float32],
+    average: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    key: np.uint64,
+    shot: int,
+    dummy: Any,
+    rounded: bool,
+    out: NDArray[Any],
+) -> None:
+    """Fill (y, x) as FabIO does: a normal number around the background, cut at 0, then times the norm.
+
+    Pixels of the outer half of the first bin become `dummy`, as they do there.
+    """
+    _fill_clamped(places, norm, average, deviation, key, shot, dummy, rounded, held_by(out.dtype)[1], out)
 
 
 @njit(nogil=True, cache=True)
-def fill_clamped(
+def _fill_clamped(
     places: Places,
     norm: NDArray[np.float32],
     average: NDArray[np.float32],
@@ -238,12 +289,9 @@ def fill_clamped(
     shot: int,
     dummy: float,
     rounded: bool,
+    top: np.float32,
     out: NDArray[np.generic],
 ) -> None:
-    """Fill (y, x) as FabIO does: a normal number around the background, cut at 0, then times the norm.
-
-    Pixels of the outer half of the first bin become `dummy`, as they do there.
-    """
     ny, nx = out.shape
     row = np.empty((1, nx))
     radial, azimuthal = places.radial, places.azimuthal
@@ -257,4 +305,5 @@ def fill_clamped(
             a = or_zero(azimuthal, pixel)
             level, std = interpolate(average, radial[pixel], a), interpolate(deviation, radial[pixel], a)
             value = max(level + std * row[0, x], 0.0) * norm[pixel]
-            out[y, x] = math.floor(value + 0.5) if rounded else value
+            value = np.floor(value + 0.5) if rounded else value
+            out[y, x] = min(value, top)

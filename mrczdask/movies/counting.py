@@ -79,7 +79,9 @@ def count_electrons(
 
     Notes
     -----
-    Electrons that lie within a pixel of a brighter one are lost: a share of about 9 times the electrons a pixel.
+    Of electrons whose pixels touch, or are one, the brightest is counted: at d electrons a pixel of one pixel each, a
+    share of about 4.5 d is lost (each has 9 d others in its 3 x 3 pixels, and of a pair one is kept); at 0.01 a pixel
+    4.4 % were measured. Wider signals lose more.
 
     References
     ----------

@@ -79,7 +79,7 @@ def test_means_and_dummies() -> None:
     out, rounded = np.empty(place.shape, np.float32), np.empty(place.shape, np.uint16)
     fill(fill_mean, place, norm, [average], DUMMY, False, out)
     fill(fill_mean, place, norm, [average], DUMMY, True, rounded)
-    np.testing.assert_allclose(out, [[2, 3, 5.4, DUMMY], [4.8, 0, 0, DUMMY]], rtol=1e-6)
+    np.testing.assert_allclose(out, [[2, 3, 5.4, DUMMY], [4.8, -8, -8, DUMMY]], rtol=1e-6)
     assert rounded.tolist() == [[2, 3, 5, 200], [5, 0, 0, 200]]
 
 
