@@ -81,7 +81,7 @@ def count_electrons(
     -----
     Of electrons whose pixels touch, or are one, the brightest is counted: at d electrons a pixel of one pixel each, a
     share of about 4.5 d is lost (each has 9 d others in its 3 x 3 pixels, and of a pair one is kept); at 0.01 a pixel
-    4.4 % were measured. Wider signals lose more.
+    4.4 to 4.7 % were measured. Wider signals lose more.
 
     References
     ----------
