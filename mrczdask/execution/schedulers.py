@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask
 
-from mrczdask.errors import MrczdaskError
+from mrczdask.errors import MrczdaskError, StoreError
 
 _inherited: list[Any] = []
 """Clients of the process that this one was forked from."""
@@ -60,6 +61,32 @@ def client_to_scatter() -> Any | None:
         return current_client()
     except MrczdaskError:
         return None
+
+
+def check_workers_see(paths: Iterable[str]) -> None:
+    """Raise where a worker of the cluster in force does not see local files or folders that it is to read or write.
+
+    Raises
+    ------
+    StoreError
+        Naming the hosts and the first path that they do not see.
+    """
+    client, wanted = current_client(), sorted(set(paths))
+    if client is None or not wanted:
+        return
+    unseen: dict[str, set[str]] = {}
+    for host, missing in client.run(_unseen, wanted).values():
+        for path in missing[:1]:
+            unseen.setdefault(path, set()).add(host)
+    for path, hosts in sorted(unseen.items()):
+        raise StoreError(
+            f"{path}: workers on {', '.join(sorted(hosts))} do not see it: give a path on a file system that all of "
+            "them share, or a url of an object store"
+        )
+
+
+def _unseen(paths: list[str]) -> tuple[str, list[str]]:
+    return socket.gethostname(), [path for path in paths if not os.path.exists(path)]
 
 
 def in_task() -> bool:

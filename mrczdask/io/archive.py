@@ -22,6 +22,7 @@ from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
 from mrczdask.io.ragged_archive import RaggedPlan, as_ragged, holds_ragged, open_ragged
 from mrczdask.io.replacing import prepared, put_in_place
+from mrczdask.io.source import absolute
 from mrczdask.io.stores import Place, open_store
 from mrczdask.io.virtual import SUFFIXES, open_virtual
 
@@ -141,6 +142,7 @@ def write_archive(
         chosen = prepared(plan, resume=resume or region is not None, overwrite=overwrite, in_place=create_only)
         if not create_only:
             label = plan.name.rsplit("/", 1)[-1]
+            chosen.check_workers()
             run_resumable(
                 chosen.regions(region), chosen.journal, progress=progress, label=label, inside=chosen.changing
             )
@@ -254,7 +256,7 @@ def open_archive(
     (4, 32, 32)
     """
     if isinstance(url, str | os.PathLike) and os.fspath(url).rstrip("/").lower().endswith(SUFFIXES):
-        return open_virtual(os.fspath(url), allow=allow, storage_options=storage_options)
+        return open_virtual(absolute(os.fspath(url)), allow=allow, storage_options=storage_options)
     store = open_store(url, storage_options, read_only=True)
     if group is not None:
         return open_ragged(url, group, storage_options) if holds_ragged(store, group) else open_group(store, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -20,14 +21,27 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from mrczdask.errors import StoreError
 from mrczdask.execution.resume import Region, digest
+from mrczdask.execution.schedulers import check_workers_see
 from mrczdask.io.archive_codecs import encoding_of
 from mrczdask.io.archive_group import EVERY_CHUNK, arrays_of, delete_arrays, recorded
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.revisions import changing, renew
 from mrczdask.io.shard_encoder import encode_shard
-from mrczdask.io.source import is_remote, local_path, without_secrets
-from mrczdask.io.stores import JOURNAL, PLAN, VERB, ArchiveStore, Place, journal_of, name_of, open_store, stored_places
+from mrczdask.io.source import absolute, is_remote, without_secrets
+from mrczdask.io.stores import (
+    JOURNAL,
+    METADATA,
+    PLAN,
+    VERB,
+    ArchiveStore,
+    Place,
+    journal_of,
+    name_of,
+    open_store,
+    stored_places,
+)
 
 FORMAT: Final = 1
 """Changes when the bytes of an archive would: one begun by another version is then not gone on with."""
@@ -115,6 +129,13 @@ class GroupPlan:
         for name in reversed(self.lazy):
             self.journal.write(_in(name, PLAN), self.content)
 
+    def check_workers(self) -> None:
+        """Raise, before pixels are computed, where a worker does not see the archive or the movies on a local disk."""
+        readers = (reader for source in self.sources.values() for reader in source.readers)
+        urls = [str(url) for reader in readers if (url := getattr(reader, "url", None)) and not is_remote(str(url))]
+        folder = [] if self._folder is None else [self._folder]
+        check_workers_see([*folder, *(absolute(url) for url in urls)])
+
     def changing(self) -> AbstractContextManager[None]:
         """A context in which regions are written."""
         return changing(self.journal, self.lazy)
@@ -141,7 +162,7 @@ class GroupPlan:
         """Where the group lies on a local disk."""
         if isinstance(self.place, Store) or is_remote(os.fspath(self.place)):
             return None
-        return os.path.join(local_path(os.fspath(self.place)), self.group)
+        return os.path.join(absolute(os.fspath(self.place)), self.group).rstrip("/")
 
 
 def _in(array: str, name: str) -> str:
@@ -207,6 +228,9 @@ def write_shard(block: Any, target: zarr.Array[Any], region: tuple[slice, ...], 
     steps = target.shards or target.chunks
     place = tuple(part.start // step for part, step in zip(region, steps, strict=True))
     name = None if folder is None else os.path.join(folder, target.basename, "c", *map(str, place))
+    if folder is not None and not os.path.exists(os.path.join(folder, target.basename, METADATA)):
+        host = socket.gethostname()
+        raise StoreError(f"{folder}: {host} does not see this archive: give a path on a file system that is shared")
     if name is not None:
         for left in glob.glob(f"{glob.escape(name)}.*.partial"):
             os.unlink(left)

@@ -16,7 +16,7 @@ from mrczdask.io.frame_set import FRAME_DIMS, SCAN_DIMS, FrameSet, as_array, joi
 from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, Chunks, open_file
 from mrczdask.io.session import expand_urls
 from mrczdask.io.shot_identity import DATASET, SOURCE, SOURCE_FRAMES
-from mrczdask.io.source import unwrapped_name
+from mrczdask.io.source import absolute, unwrapped_name
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi", ".hdf", ".nx")
 MRC_SUFFIXES: Final = (".mrc", ".mrcs", ".mrcz", ".map", ".st", ".rec", ".ali")
@@ -87,7 +87,7 @@ def open_frames(
     >>> md.open_frames("frames.mrcz", scan_shape=(2, 2)).sizes["scan_y"]
     2
     """
-    urls = expand_urls(url, storage_options=storage_options)
+    urls = [absolute(one) for one in expand_urls(url, storage_options=storage_options)]
     kinds = {_kind(one) for one in urls}
     if len(kinds) > 1:
         raise ValueError(f"{urls[0]} and others: {', '.join(sorted(kinds))} files together: open them one by one")

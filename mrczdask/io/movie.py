@@ -13,7 +13,7 @@ from xarray.core import indexing
 from mrczdask import schema
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.reader import MovieFile
-from mrczdask.io.source import unwrapped_name
+from mrczdask.io.source import absolute, unwrapped_name
 
 if TYPE_CHECKING:
     from mrczdask.formats.facts import Facts
@@ -119,6 +119,7 @@ def open_file(
 
     if truncated not in ("error", "readable"):
         raise ValueError(f'truncated={truncated!r}: give "error" or "readable"')
+    url = absolute(url)  # a task reads it from another folder than this one
     name = unwrapped_name(url).lower()
     if (upsampling, frames_per_fraction) != (1, 1) and not name.endswith(EER_SUFFIXES):
         raise ValueError(f"{url}: upsampling and frames_per_fraction are for EER movies, this file is none")

@@ -22,6 +22,7 @@ from mrczdask.io.hdf5_rows import rows_between
 from mrczdask.io.peak_table import FLOATS, IMAGE, PEAK_FILE, PEAKS, peaks_table
 from mrczdask.io.ragged import Block, Ragged, layer_of, split
 from mrczdask.io.shot_identity import read_identity
+from mrczdask.io.source import absolute
 from mrczdask.io.sparse_source import opened, stamp
 from mrczdask.io.sparse_table import CENTER
 
@@ -90,7 +91,7 @@ def open_peaks(url: str | os.PathLike[str], *, group: str | None = None, storage
     >>> md.open_peaks("run.zarr").compute().y.values.tolist()
     [10.5]
     """
-    path = os.fspath(url)
+    path = absolute(os.fspath(url))
     if path.endswith(".stream"):
         return split(read_stream(path), PEAKS, SHOTS)
     if path.endswith(".parquet"):

@@ -8,6 +8,7 @@ import gzip
 import lzma
 import os
 import re
+import socket
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Final, Protocol, TypeVar
 
 from mrczdask.errors import MrcFormatError, StoreError
+from mrczdask.execution.schedulers import in_task
 
 T = TypeVar("T")
 
@@ -109,7 +111,12 @@ def open_source(
     elif is_remote(url):
         yield _RemoteSource(url, storage_options, size)
     else:
-        fd = os.open(local_path(url), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            fd = os.open(local_path(url), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError as error:
+            if in_task():  # maybe of another host than the one that opened the file
+                raise FileNotFoundError(error.errno, f"not seen from {socket.gethostname()}", url) from None
+            raise
         try:
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 raise IsADirectoryError(errno.EISDIR, "this is a folder, give a file in it", url)

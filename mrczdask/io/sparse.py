@@ -21,6 +21,7 @@ from mrczdask.io.damaged import damaged
 from mrczdask.io.hdf5_file import Options
 from mrczdask.io.hdf5_rows import rows_of
 from mrczdask.io.ragged import Ragged, layer_of
+from mrczdask.io.source import absolute
 from mrczdask.io.sparse_fields import text_of
 from mrczdask.io.sparse_header import image_d11_header, pyfai_header
 from mrczdask.io.sparse_source import SparseFile, opened, stamp
@@ -72,7 +73,7 @@ def open_sparse(url: str | os.PathLike[str], *, shots: int | None = None, storag
     ...     md.open_sparse(os.path.join(folder, "run.zarr")).compute()["intensity"].values.tolist()
     [900]
     """
-    path = os.fspath(url)
+    path = absolute(os.fspath(url))
     with damaged(path, "the sparse frames do not open"):
         header, source, pointer, dtype = _found(path, storage_options)
     step = max(1, shots or BLOCK_BYTES // (4 * max(source.pixels, 1)))

@@ -299,4 +299,6 @@ def journal_of(place: Place, group: str, storage_options: Mapping[str, Any] | No
     """The journal of a group; its names begin with that of an array."""
     if isinstance(place, Store):
         return ZarrJournal(open_store(place, read_only=False), group)
-    return StoreJournal("/".join(part for part in (os.fspath(place).rstrip("/"), group) if part), storage_options or {})
+    return StoreJournal(
+        "/".join(part for part in (absolute(os.fspath(place)).rstrip("/"), group) if part), storage_options or {}
+    )

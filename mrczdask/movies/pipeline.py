@@ -16,9 +16,11 @@ from mrczdask import provenance, schema
 from mrczdask.errors import ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import Journal, Region, check_plan, digest, run_resumable
+from mrczdask.execution.schedulers import check_workers_see
 from mrczdask.execution.shared import shared
 from mrczdask.io.archive import open_archive
 from mrczdask.io.journal import StoreJournal, remove_unfinished
+from mrczdask.io.movie_array import movie_array
 from mrczdask.io.source import absolute, is_remote
 from mrczdask.io.stores import stored_places
 from mrczdask.kernels.window import Window, knock_out_windows
@@ -262,6 +264,9 @@ class _Task:
 
     def run(self, progress: Progress) -> None:
         """The three passes."""
+        source = movie_array(self.images.data)
+        urls = [self.url, *(reader.url for reader in (() if source is None else source.readers))]
+        check_workers_see(absolute(url) for url in urls if not is_remote(url))
         stamps = fingerprints(self.images)
         inputs = [digest(*parts) for parts in zip(self.names, stamps, self.exponents, strict=True)]
         given = self.references
