@@ -15,6 +15,7 @@ from mrczdask import schema
 from mrczdask.errors import MrczdaskError
 from mrczdask.execution.schedulers import client_to_scatter
 from mrczdask.io.detector_values import OFFSET, SCALE
+from mrczdask.io.frame_axes import PANEL, THRESHOLD
 from mrczdask.io.frame_set import MASK
 from mrczdask.io.validity import ATTRIBUTES, INVALID, Validity, counts_in, dtype_rule, validity_of
 
@@ -101,11 +102,16 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _flattened(images: xr.DataArray) -> xr.DataArray:
-    """Leading dims as one; the labels of shots are their places."""
+    """Leading dims as one; the labels of shots are their places. Panels lie one below the other, as in a geometry."""
+    if THRESHOLD in images.dims:
+        raise MrczdaskError("the frames are those of several thresholds: choose one, frames.isel(threshold=0)")
+    panels = images.sizes[PANEL] if images.dims[-3:-2] == (PANEL,) else 1
     ny, nx = images.shape[-2:]
-    data = images.data.reshape(-1, ny, nx)
+    data = images.data.reshape(-1, panels * ny, nx)
     plane = dict(zip(images.dims[-2:], (schema.Y, schema.X), strict=True))
     kept = {MASK: images.coords[MASK].variable} if MASK in images.coords else {}
+    if panels > 1 and MASK in kept and PANEL not in kept[MASK].dims:
+        kept[MASK] = xr.concat([kept[MASK]] * panels, dim=kept[MASK].dims[0])
     coords = {name: (tuple(plane[dim] for dim in one.dims), one.data) for name, one in kept.items()}
     return as_shots(xr.DataArray(data, coords, (schema.SHOT, schema.Y, schema.X), attrs=images.attrs))
 

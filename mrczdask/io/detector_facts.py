@@ -105,6 +105,11 @@ def detector_attrs(detector: Any, entry: Any, dtype: np.dtype[Any]) -> dict[str,
     wavelength = _wavelength(entry, detector)
     if wavelength:
         attrs["wavelength_m"] = wavelength
+    thickness, material = _length(detector, "sensor_thickness"), followed(detector, "sensor_material")
+    if thickness:
+        attrs["sensor_thickness_m"] = thickness
+    if material is not None and getattr(material, "shape", None) == () and material.dtype.kind in "OS":
+        attrs["sensor_material"] = _text(material[()])
     for name, key in _NUMBERS.items():
         value = _number(detector, name)
         if value:

@@ -45,8 +45,11 @@ def sources_of(frames: xr.DataArray | str | os.PathLike[str] | Sequence[str], ta
         urls, dataset = frames.encoding.get(SOURCE), frames.encoding.get(DATASET)
         if urls is None:
             raise MrczdaskError(f"{target}: the frames do not say their file: give its name as frames=")
+    files = expand_urls(urls)
+    if len(files) > 1 and all(url.lower().endswith(HDF5_SUFFIXES) for url in files):
+        files = open_frames(files, dataset=dataset, chunks=None).encoding[SOURCE]  # a master without its data files
     found: list[_Source] = []
-    for url in expand_urls(urls):
+    for url in files:
         if not url.lower().endswith(HDF5_SUFFIXES):
             raise MrczdaskError(f"{target}: {url} is no HDF5 file and cannot be linked: write_frames makes one")
         for place, shape, dtype in frame_datasets(url, dataset):

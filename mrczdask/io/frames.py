@@ -13,12 +13,13 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.io.frame_set import FRAME_DIMS, SCAN_DIMS, FrameSet, as_array, join_sets
+from mrczdask.io.hdf5_file import is_hdf5
 from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, Chunks, open_file
 from mrczdask.io.session import expand_urls
 from mrczdask.io.shot_identity import DATASET, SOURCE, SOURCE_FRAMES
 from mrczdask.io.source import absolute, unwrapped_name
 
-HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi", ".hdf", ".nx")
+HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".nxs", ".cxi", ".hdf", ".nx", ".emd", ".hspy")
 MRC_SUFFIXES: Final = (".mrc", ".mrcs", ".mrcz", ".map", ".st", ".rec", ".ali")
 MOVIE_SUFFIXES: Final = (*MRC_SUFFIXES, *TIFF_SUFFIXES, *EER_SUFFIXES)
 
@@ -29,6 +30,7 @@ def open_frames(
     dataset: str | None = None,
     scan_shape: tuple[int, int] | None = None,
     mask: str | bool | None = None,
+    threshold: int | str | None = None,
     chunks: Chunks = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -41,11 +43,14 @@ def open_frames(
         .cxi: an Eiger or NeXus master with its data files, virtual datasets, plain datasets), CBF and whatever else
         FabIO reads, NanoMEGAS .blo, Merlin .mib, MRC and MRCZ, TIFF, EER, Zarr. Local or at any url fsspec knows.
     dataset : str, optional
-        The dataset in an HDF5 file, or the array in a Zarr store, where the file does not tell it.
+        The dataset in an HDF5 file, or the array in a Zarr store, where the file does not tell it. In HDF5 it may be
+        a pattern: "tag-*/data" takes one after another.
     scan_shape : (int, int), optional
         (scan_y, scan_x) of a scan whose file does not tell it.
     mask : str or False, optional
         The dataset of the mask in an HDF5 file, where it is not that of the detector; False: none.
+    threshold : int or str, optional
+        The images of one energy threshold of a file that holds those of several: its number from 1, or its name.
     chunks : "auto", mapping, int or None
         Dask chunks. "auto": whole frames, 32 to 128 MB a chunk when counted at 4 bytes a pixel. None: lazy without
         Dask.
@@ -55,17 +60,21 @@ def open_frames(
     Returns
     -------
     xarray.DataArray
-        `images` (shot, y, x), or (scan_y, scan_x, ky, kx) for 4D-STEM, as stored. The coordinate `mask` (y, x) bool,
-        True = bad, where the file holds one, lazy, or (shot, y, x) where it holds one for each frame; `beam_center_y`,
-        `beam_center_x` (shot) where `write_frames` kept those of a beam that wanders; attributes `beam_center` [y, x]
-        in pixels from the outer edge of the first, `pixel_size_m` [y, x], `distance_m`, `wavelength_m` where it tells
-        them. Which numbers are counts: those from `underload_value` to `saturation_value`, but those within
-        `delta_dummy` of `dummy`; and `counts_per_photon`, `data_scaling_factor` and `data_offset`. Verbs go by all of them.
+        `images` (shot, y, x), or (scan_y, scan_x, ky, kx) for 4D-STEM, as stored; (shot, threshold, y, x) and
+        (shot, panel, y, x) where the file holds several thresholds or modules of a detector. The coordinate `mask`
+        (y, x) bool, True = bad, where the file holds one, lazy, or (shot, y, x) where it holds one for each frame;
+        `beam_center_y`, `beam_center_x` (shot) where `write_frames` kept those of a beam that wanders; attributes
+        `beam_center` [y, x] in pixels from the outer edge of the first, `pixel_size_m` [y, x], `distance_m`,
+        `wavelength_m` where it tells them. Which numbers are counts: those from `underload_value` to
+        `saturation_value`, but those within `delta_dummy` of `dummy`; and `counts_per_photon`, `data_scaling_factor`
+        and `data_offset`. Verbs go by all of them.
 
     Raises
     ------
     MrcFormatError
-        A file is not what it should be, is truncated, or a data file is missing that a master file names.
+        A file is not what it should be, is truncated, or a data file is missing that a master file names. Files that
+        are opened together differ in depth, distance, wavelength, beam centre or mask. The file does not say what its
+        axes are, or has no such threshold.
     MissingExtraError
         HDF5 needs h5py and hdf5plugin, CBF and the like FabIO.
     FileNotFoundError
@@ -77,6 +86,8 @@ def open_frames(
     -----
     HDF5 chunks are read by their byte ranges and unpacked outside the HDF5 library, whose lock would let only one
     thread work; bitshuffle with LZ4 or Zstandard, LZ4, Zstandard, Blosc, gzip and shuffle are. Others go through h5py.
+    Links are followed to the file that holds the pixels, which is looked for where the HDF5 library looks. Of a pattern
+    that takes a master and its data files each frame is read once.
 
     Examples
     --------
@@ -94,36 +105,47 @@ def open_frames(
     (kind,) = kinds
     if kind == "Zarr":
         return _of_zarr(urls, dataset, chunks, storage_options)
-    frames = _open(kind, urls, dataset, mask, storage_options)
+    if threshold is not None and kind != "HDF5":
+        raise ValueError(f"{urls[0]}: {kind} files hold one threshold: leave out threshold=")
+    if kind == "HDF5":
+        said = {"dataset": dataset, "mask": mask, "threshold": threshold, "is_scan": scan_shape is not None}
+        frames, urls = _of_hdf5(urls, storage_options, said)
+    else:
+        frames = _open(kind, urls, storage_options)
     images = as_array(_scanned(frames, scan_shape), chunks)
     images.encoding |= {SOURCE: urls} | ({DATASET: dataset} if dataset else {})
     readers = getattr(frames.reader, "readers", ()) if len(urls) > 1 else (frames.reader,)
     if len(readers) == len(urls):
-        images.encoding[SOURCE_FRAMES] = [reader.shape[0] for reader in readers]
+        per_shot = 1 if frames.scan is None or frames.dims == SCAN_DIMS else frames.scan[1]
+        images.encoding[SOURCE_FRAMES] = [reader.shape[0] // per_shot for reader in readers]
     return images
 
 
 def _kind(url: str) -> str:
+    """By what the file is, as far as it tells, else by its suffix."""
     name = unwrapped_name(url.rstrip("/")).lower()
     known = {HDF5_SUFFIXES: "HDF5", (".blo",): "block", (".mib",): "Merlin", (".zarr",): "Zarr", MOVIE_SUFFIXES: "MRC"}
-    return next((kind for suffixes, kind in known.items() if name.endswith(suffixes)), "FabIO")
+    kind = next((kind for suffixes, kind in known.items() if name.endswith(suffixes)), "FabIO")
+    return "HDF5" if kind != "HDF5" and is_hdf5(url) else kind
 
 
-def _open(
-    kind: str,
-    urls: Sequence[str],
-    dataset: str | None,
-    mask: str | bool | None,
-    options: Mapping[str, Any] | None,
-) -> FrameSet:
+def _of_hdf5(
+    urls: Sequence[str], options: Mapping[str, Any] | None, said: Mapping[str, Any]
+) -> tuple[FrameSet, list[str]]:
+    """The frames of HDF5 files, each once, and the files that they are opened from."""
+    from mrczdask.io.hdf5_frames import open_hdf5_frames
+    from mrczdask.io.same_frames import each_once
+
+    sets = [open_hdf5_frames(url, storage_options=options, **said) for url in urls]
+    kept = each_once(sets)
+    return join_sets([sets[k] for k in kept]), [urls[k] for k in kept]
+
+
+def _open(kind: str, urls: Sequence[str], options: Mapping[str, Any] | None) -> FrameSet:
     if kind == "FabIO":
         from mrczdask.io.fabio_frames import open_fabio_frames
 
         return open_fabio_frames(urls, options)
-    if kind == "HDF5":
-        from mrczdask.io.hdf5_frames import open_hdf5_frames
-
-        return join_sets([open_hdf5_frames(url, dataset=dataset, mask=mask, storage_options=options) for url in urls])
     if kind == "MRC":
         return join_sets([_of_movie(url, options) for url in urls])
     from mrczdask.io.plain_frames import open_blo, open_mib
@@ -145,7 +167,7 @@ def _scanned(frames: FrameSet, scan: tuple[int, int] | None) -> FrameSet:
     if len(scan) != 2 or scan[0] * scan[1] != frames.reader.shape[0]:
         raise ValueError(f"{frames.reader.url}: {frames.reader.shape[0]} frames are no scan of {tuple(scan)}")
     kept = frames.coords if scan == frames.scan else {}
-    return replace(frames, scan=(int(scan[0]), int(scan[1])), coords=kept)
+    return replace(frames, scan=(int(scan[0]), int(scan[1])), dims=SCAN_DIMS, coords=kept)
 
 
 def _of_zarr(

@@ -27,6 +27,7 @@ from mrczdask.io.frames import open_frames
 from mrczdask.io.geometry import Geometry
 from mrczdask.io.grown_store import HDF5_SUFFIXES
 from mrczdask.io.hdf5_file import hdf5
+from mrczdask.io.nxmx import DETECTOR, write_module, write_specific
 from mrczdask.io.sparse_table import CENTER
 
 MASTER: Final = "_master"
@@ -34,9 +35,6 @@ DATA: Final = "entry/data/data"
 FRAMES_PER_FILE: Final = 1000
 """What the filewriter of an Eiger puts in a data file."""
 CHUNK_BYTES: Final = 64 << 20
-_DETECTOR: Final = "entry/instrument/detector"
-_BAD: Final = 1
-"""Bit of the pixel mask of NXmx: a gap."""
 
 
 def write_frames(
@@ -49,7 +47,7 @@ def write_frames(
     resume: bool = False,
     progress: Progress = None,
 ) -> xr.DataArray:
-    """Write frames as NXmx in HDF5, packed by bitshuffle and LZ4: what Eiger detectors write and XDS and DIALS read.
+    """Write frames as Eiger detectors do: a NeXus master and data files, packed by bitshuffle and LZ4.
 
     Parameters
     ----------
@@ -84,9 +82,18 @@ def write_frames(
 
     Notes
     -----
+    Integers are in the layout that XDS reads through neggia [1]_. Where beam centre, distance and pixel size are known
+    of a flat detector across the beam there is a detector module as NXmx [2]_ has it; DIALS asks for a wavelength and
+    for the sensor too, which is written where the attributes `sensor_material` and `sensor_thickness_m` tell it.
+
     Beam centres of the shots, coordinates `beam_center_y` and `beam_center_x`, are kept in `entry/shots`. Frames are
     packed by the tasks that make them and written in order, so that memory is that of a few blocks. A data
     file is put in place when it is whole, the master file at the end.
+
+    References
+    ----------
+    .. [1] DECTRIS, neggia, "HDF5 file compatibility requirements".
+    .. [2] NeXus, application definition NXmx, and Bernstein et al. (2020), IUCrJ 7, 784-792.
 
     Examples
     --------
@@ -219,7 +226,7 @@ def _write_master(
             "entry": "NXentry",
             "entry/data": "NXdata",
             "entry/instrument": "NXinstrument",
-            _DETECTOR: "NXdetector",
+            DETECTOR: "NXdetector",
             "entry/instrument/beam": "NXbeam",
             "entry/sample": "NXsample",
             f"entry/{SHOTS}": "NXcollection",
@@ -236,27 +243,30 @@ def _write_master(
             file[name] = value
             if unit:
                 file[name].attrs["units"] = unit
-        if bad is not None:
-            file.create_dataset(
-                f"{_DETECTOR}/pixel_mask", data=bad.astype(np.uint32) * _BAD, compression="gzip", shuffle=True
-            )
-            file[f"{_DETECTOR}/pixel_mask_applied"] = True
+        shape = (int(frames.shape[1]), int(frames.shape[2]))
+        write_specific(file, frames.shape[0], shape, bad)
+        if geometry is None or geometry.maps.is_flat:  # tilts are not written, and a module across the beam is wrong
+            write_module(file, shape, _attrs(frames, geometry))
         if schema.HISTORY in frames.attrs:
             file["entry/notes"] = frames.attrs[schema.HISTORY]
 
 
+def _attrs(frames: xr.DataArray, geometry: Geometry | None) -> Mapping[str, Any]:
+    return frames.attrs if geometry is None else frames.attrs | geometry.facts()
+
+
 def _facts(frames: xr.DataArray, geometry: Geometry | None) -> Iterator[tuple[str, Any, str]]:
     """(dataset, value, unit) of what is known of the detector."""
-    attrs: Mapping[str, Any] = frames.attrs if geometry is None else frames.attrs | geometry.facts()
+    attrs = _attrs(frames, geometry)
     for name, key, unit in (("beam_center", "beam_center_{}", "pixel"), ("pixel_size_m", "{}_pixel_size", "m")):
         for axis, value in zip("yx", attrs.get(name) or (), strict=False):
-            yield f"{_DETECTOR}/{key.format(axis)}", float(value), unit
+            yield f"{DETECTOR}/{key.format(axis)}", float(value), unit
     for name in CENTER if all(name in frames.coords for name in CENTER) else ():
         yield f"entry/{SHOTS}/{name}", np.asarray(frames.coords[name].values, np.float64), "pixel"
     if attrs.get("distance_m"):
-        yield f"{_DETECTOR}/detector_distance", float(attrs["distance_m"]), "m"
+        yield f"{DETECTOR}/detector_distance", float(attrs["distance_m"]), "m"
     if attrs.get("wavelength_m"):
         yield "entry/instrument/beam/incident_wavelength", 1e10 * float(attrs["wavelength_m"]), "angstrom"
     if frames.attrs.get("saturation_value"):
-        yield f"{_DETECTOR}/saturation_value", int(frames.attrs["saturation_value"]), ""
-    yield f"{_DETECTOR}/bit_depth_image", 8 * frames.dtype.itemsize, ""
+        yield f"{DETECTOR}/saturation_value", int(frames.attrs["saturation_value"]), ""
+    yield f"{DETECTOR}/bit_depth_image", 8 * frames.dtype.itemsize, ""

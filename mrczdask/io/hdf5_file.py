@@ -5,12 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from mrczdask.errors import MissingExtraError, MrcFormatError
 from mrczdask.io.source import is_remote, local_path
 
 Options = Mapping[str, Any] | None
+
+_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+_BEGINNINGS: Final = (0, 512, 1024, 2048)
+"""Where an HDF5 file may begin, behind a block of the user's own."""
+
+
+def is_hdf5(url: str) -> bool:
+    """Whether a local file is HDF5, whatever its name; of files in object stores the name tells."""
+    path = local_path(url)
+    if is_remote(url) or not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        head = file.read(_BEGINNINGS[-1] + len(_SIGNATURE))
+    return any(head.startswith(_SIGNATURE, at) for at in _BEGINNINGS)
 
 
 def hdf5(url: str) -> Any:

@@ -40,11 +40,16 @@ class Finder:
         """What a path leads to, or None."""
         return self._at(path)[0]
 
-    def entry_of(self, path: str) -> tuple[Any, str]:
-        """The entry that a dataset is asked for in, and the path to it in the file of the entry."""
+    def entries_of(self, path: str) -> Iterator[tuple[Any, str]]:
+        """The entry that a dataset is asked for in, and that in the file which holds it, with its path in that file."""
         first, _, rest = _clean(path).partition("/")
         item, place = self._at(first)
-        return item, f"{place.path}/{rest}".rstrip("/")
+        if is_group(item):
+            yield item, f"{place.path}/{rest}"
+        item, place = self._at(path)
+        home = item.file.get(f"/{_clean(place.path).partition('/')[0]}") if item is not None else None
+        if is_group(home) and place.url != self._url:
+            yield home, place.path
 
     def _at(self, path: str) -> tuple[Any, Located]:
         path = _clean(path)
@@ -80,6 +85,8 @@ class Finder:
         """Where the file says its frames are, else the only dataset that can be frames."""
         path = self._default()
         group = self.at(path)
+        if verb := _reads_tables(group):
+            raise self._no_frames({f"/{path}": verb})
         signal = text_of(group.attrs.get("signal"))
         if signal and _has(group, signal):
             return self._of_group(path) if NUMBERED.fullmatch(signal) else [_clean(f"{path}/{signal}")]
@@ -120,12 +127,16 @@ class Finder:
             if several:
                 break
         if not several:
-            said = [f"{place} holds rows that md.{verb} reads" for place, verb in beside.items()]
-            raise MrcFormatError("; ".join(["no dataset holds frames: numbers of (shot, y, x)", *said]), url=self._url)
+            raise self._no_frames(beside)
         if len(several) > 1:
             listed = ", ".join(f"/{one} {self.at(one).shape} {self.at(one).dtype}" for one in several[:5])
             raise MrcFormatError(f"several datasets could be frames: {listed}: give dataset=", url=self._url)
         return several[0]
+
+    def _no_frames(self, tables: dict[str, str]) -> MrcFormatError:
+        """The error that says so, and what the tables in some groups are read with."""
+        said = [f"{place} holds rows that md.{verb} reads" for place, verb in tables.items()]
+        return MrcFormatError("; ".join(["no dataset holds frames: numbers of (shot, y, x)", *said]), url=self._url)
 
     def _could_be_frames(self, path: str) -> tuple[list[str], dict[str, str]]:
         """Paths of what could be frames, each dataset once, and groups of other tables with the verb that reads them.
@@ -138,8 +149,7 @@ class Finder:
             known: set[Any] = set()
             for place, item in self._within(path, is_linked, known, _DEEP):
                 group, _, name = place.rpartition("/")
-                verb = next((verb for table, verb in _TABLES.items() if _has(self.at(group), table)), "")
-                if verb:
+                if verb := _reads_tables(self.at(group)):
                     beside[f"/{group}"] = verb
                 elif _is_images(item) and name not in _MAPS:
                     found.setdefault(self._key(place), place)
@@ -179,6 +189,11 @@ def text_of(value: Any) -> str:
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def _reads_tables(group: Any) -> str:
+    """The verb that reads the tables of a group, if that is what it holds."""
+    return next((verb for table, verb in _TABLES.items() if _has(group, table)), "")
 
 
 def _has(group: Any, name: str) -> bool:

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from mrczdask.errors import MrcFormatError
+from mrczdask.errors import MrcFormatError, MrczdaskWarning
 from mrczdask.io.damaged import damaged
 from mrczdask.io.detector_facts import beam_centers, detector_attrs, find_detector
 from mrczdask.io.detector_masks import FileMask, fitting_mask, mask_of
 from mrczdask.io.detector_values import scaling_attrs, value_attrs
-from mrczdask.io.frame_set import FrameSet
+from mrczdask.io.frame_axes import THRESHOLD, Axes, Said, axes_of, channel_of
+from mrczdask.io.frame_set import SCAN_DIMS, FrameSet
 from mrczdask.io.hdf5_file import Options, open_hdf5
-from mrczdask.io.hdf5_find import Finder, is_group
-from mrczdask.io.hdf5_links import Located, linked
+from mrczdask.io.hdf5_find import Finder
+from mrczdask.io.hdf5_links import Located, MissingLinkError, linked
 from mrczdask.io.hdf5_reader import ChunkReader
 from mrczdask.io.hdf5_sources import CLOSED, linked_reader, reader_of
-from mrczdask.io.part_reader import PartReader, joined
+from mrczdask.io.part_reader import PartReader, StepReader, joined
 from mrczdask.io.reader import FrameReader
-
-_SCAN_NDIM: Final = 4
 
 
 def open_hdf5_frames(
-    url: str, *, dataset: str | None = None, storage_options: Options = None, mask: str | bool | None = None
+    url: str,
+    *,
+    dataset: str | None = None,
+    threshold: int | str | None = None,
+    is_scan: bool = False,
+    storage_options: Options = None,
+    mask: str | bool | None = None,
 ) -> FrameSet:
     """Open the frames of an HDF5 file; of its pixels none is read. `mask` names a dataset, False: none.
+
+    Four axes are a scan where the caller says so.
 
     Raises
     ------
@@ -39,31 +47,107 @@ def open_hdf5_frames(
         file = stack.enter_context(open_hdf5(url, storage_options))
         finder = Finder(file, url, storage_options, stack)
         names = finder.named(dataset) if dataset else finder.found()
-        opened = [linked_reader(file, url, name, storage_options) for name in names]
+        opened, missing = _opened(file, url, names, storage_options)
         reader = joined([reader for reader, _ in opened])
         shapes = {reader.shape[1:] for reader, _ in opened}
         if len(shapes) > 1:
             raise MrcFormatError(f"the data files hold frames of different shapes: {sorted(shapes)}", url=url)
-        full = opened[0][1]
-        coords: dict[str, Any] = {}
-        masked: dict[str, Any] = {}
-        entry, path = finder.entry_of(names[0])
-        detector = find_detector(entry, path, reader.shape[1:]) if is_group(entry) else None
-        if is_group(entry):
-            coords = beam_centers(entry, reader.shape[0])
+        entry, detector = _detector(finder, names[0], reader.shape[1:])
+        parent, _, signal = names[0].rpartition("/")
+        group = finder.at(parent)
+        axes = axes_of(
+            [full for _, full in opened],
+            Said(names[0], finder.at(names[0]), group, file, detector),
+            url,
+            is_scan=is_scan,
+        )
+        chosen = axes.chosen(threshold, url)
+        coords: dict[str, Any] = {} if entry is None else beam_centers(entry, axes.sizes[0])
         attrs = value_attrs(None, reader.dtype) if detector is None else detector_attrs(detector, entry, reader.dtype)
-        parent, _, signal = names[0].strip("/").rpartition("/")
-        group = finder.at(parent) if parent else file
-        if is_group(group):
-            attrs |= scaling_attrs(group, signal, detector, url)
-        bad = _mask(finder, group, detector, full, reader.shape[0], url, mask)
-        if bad is not None:
-            masked = {"mask": reader_of(bad.dataset, url, storage_options)}
-            masked |= {"mask_bits": bad.bad_bits, "mask_lead": bad.lead}
-    scan = (full[0], full[1]) if len(full) == _SCAN_NDIM and len(opened) == 1 else None
-    return FrameSet(
-        reader, scan=scan, coords={} if scan else coords, attrs=attrs, together=_together(opened[0][0]), **masked
-    )
+        attrs |= scaling_attrs(group, signal, detector, url)
+        bad = _masks(finder, group, detector, axes, chosen, (reader, url), mask)
+        masked = {} if bad is None else _masked([(one, reader_of(one.dataset, url, storage_options)) for one in bad])
+        masked = masked if chosen is None else _of_threshold(masked, chosen, axes.sizes[1])
+    if missing:
+        told = f"{url}: {len(missing)} of {len(names)} data files are missing, from {missing[0].problem} on: "
+        warnings.warn(f"{told}only the {reader.shape[0]} frames before are opened", MrczdaskWarning, stacklevel=2)
+    if chosen is not None:
+        attrs |= {THRESHOLD: axes.labels[chosen]}
+        return FrameSet(StepReader(reader, chosen, axes.sizes[1]), coords=coords, attrs=attrs, **masked)
+    if len(axes.sizes) == 1:
+        return FrameSet(reader, coords=coords, attrs=attrs, together=_together(opened[0][0]), **masked)
+    if axes.dims == SCAN_DIMS[:2]:
+        return FrameSet(reader, scan=axes.pair, attrs=attrs, **masked)
+    if axes.labels:
+        coords |= {THRESHOLD: ((THRESHOLD,), list(axes.labels))}
+    return FrameSet(reader, scan=axes.pair, dims=axes.four, coords=coords, attrs=attrs, **masked)
+
+
+def _opened(
+    file: Any, url: str, names: list[str], options: Options
+) -> tuple[list[tuple[FrameReader, tuple[int, ...]]], list[MissingLinkError]]:
+    """Readers and shapes of datasets; the last data files of a run that was stopped were never written."""
+    opened: list[tuple[FrameReader, tuple[int, ...]]] = []
+    missing: list[MissingLinkError] = []
+    for name in names:
+        try:
+            found = linked_reader(file, url, name, options)
+        except MissingLinkError as error:
+            missing.append(error)
+            continue
+        if missing:
+            break
+        opened.append(found)
+    if missing and (not opened or len(opened) + len(missing) < len(names)):
+        raise missing[0]
+    return opened, missing
+
+
+def _detector(finder: Finder, name: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """The entry of a dataset and its detector: those of the file that was opened before those of the one linked to."""
+    entries = list(finder.entries_of(name))
+    for entry, path in entries:
+        if (detector := find_detector(entry, path, shape)) is not None:
+            return entry, detector
+    return (entries[0][0] if entries else None), None
+
+
+def _masks(
+    finder: Finder,
+    group: Any,
+    detector: Any,
+    axes: Axes,
+    chosen: int | None,
+    frames: tuple[FrameReader, str],
+    asked: str | bool | None,
+) -> list[FileMask] | None:
+    """The mask that is asked for, or that of the detector: of thresholds those of each, where they have their own."""
+    reader, url = frames
+    full = (*axes.sizes, *reader.shape[1:])
+    if detector is not None and axes.labels and not isinstance(asked, str | bool):
+        labels = axes.labels if chosen is None else axes.labels[chosen : chosen + 1]
+        own = [mask_of(channel_of(detector, label), None, reader.shape, 1, url) for label in labels]
+        found = [one for one in own if one is not None]
+        if len(found) == len(own):
+            return found
+    one = _mask(finder, group, detector, full, reader.shape[0], url, asked)
+    return None if one is None else [one]
+
+
+def _masked(masks: list[tuple[FileMask, FrameReader]]) -> dict[str, Any]:
+    """What a set of frames has of its mask: one, or one for each threshold."""
+    first, reader = masks[0]
+    if len(masks) == 1:
+        return {"mask": reader, "mask_bits": first.bad_bits, "mask_lead": first.lead}
+    return {"mask": joined([one for _, one in masks]), "mask_bits": first.bad_bits, "mask_lead": (1,)}
+
+
+def _of_threshold(masked: dict[str, Any], chosen: int, n: int) -> dict[str, Any]:
+    """The mask of one threshold, of those of all."""
+    lead = masked.get("mask_lead", ())
+    if 1 not in lead:
+        return masked
+    return masked | {"mask": StepReader(masked["mask"], chosen, n), "mask_lead": tuple(k for k in lead if k != 1)}
 
 
 def _mask(

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
+import numpy as np
+
 from mrczdask.errors import MrcFormatError
 from mrczdask.io.hdf5_file import Options, beside, open_hdf5
 from mrczdask.io.source import is_remote, local_path, open_source
@@ -212,15 +214,16 @@ def files_of(dataset: Any, url: str, options: Options = None) -> list[str]:
     if not dataset.is_virtual:
         found += [_raw_file(url, name) for name, *_ in dataset.external or ()]
     else:
-        found += _virtual_files(dataset, url, options)
+        found += [file for file, _, _ in sources_of(dataset, url, options)]
     if is_remote(url) and len(set(found)) > 1:
         problem = f"{dataset.name} is put together from other files, which is done for local files only: copy them"
         raise MrcFormatError(problem, url=url)
     return list(dict.fromkeys(found))
 
 
-def _virtual_files(dataset: Any, url: str, options: Options) -> list[str]:
-    found: list[str] = []
+def sources_of(dataset: Any, url: str, options: Options = None) -> list[tuple[str, str, int]]:
+    """The datasets with pixels of their own that a virtual one is put together from: file, path and frames."""
+    found: list[tuple[str, str, int]] = []
     try:
         sources = {(one.url, one.path) for one in mapped(dataset, url, options)}
     except FileNotFoundError as error:
@@ -233,8 +236,12 @@ def _virtual_files(dataset: Any, url: str, options: Options) -> list[str]:
             if not hasattr(item, "dtype"):
                 problem = f"there is no dataset {path}, which {dataset.name} of {url} is put together from"
                 raise MrcFormatError(problem, url=where)
-            found += [where, *files_of(item, place.url, options)]
-    return found
+            if item.is_virtual:
+                found += sources_of(item, place.url, options)
+            else:
+                files_of(item, place.url, options)
+                found.append((place.url, place.path.strip("/"), int(np.prod(item.shape[:-2]))))
+    return list(dict.fromkeys(found))
 
 
 def _raw_file(url: str, name: str) -> str:

@@ -27,6 +27,8 @@ class LibraryReader:
     dtype: np.dtype[Any]
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     stamp: str = field(default="", repr=False)
+    sources: tuple[tuple[str, str, int], ...] = field(default=(), repr=False)
+    """Of a virtual dataset: files, datasets in them and their frames."""
 
     @property
     def shape(self) -> tuple[int, ...]:

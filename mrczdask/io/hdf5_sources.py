@@ -11,7 +11,7 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.execution.resume import digest
 from mrczdask.io.damaged import damaged
 from mrczdask.io.hdf5_file import Options, open_hdf5
-from mrczdask.io.hdf5_links import Mapped, files_of, home_of, linked, mapped
+from mrczdask.io.hdf5_links import Mapped, files_of, home_of, linked, mapped, sources_of
 from mrczdask.io.hdf5_reader import LibraryReader, dataset_reader
 from mrczdask.io.part_reader import PartReader, joined
 from mrczdask.io.reader import FrameReader
@@ -64,7 +64,8 @@ def _virtual(dataset: Any, url: str, options: Options) -> FrameReader:
         return joined(parts)
     files = files_of(dataset, url, options)  # the library gives fill values for a file that is missing, and no error
     shape, dtype = tuple(map(int, dataset.shape)), dataset.dtype.newbyteorder("=")
-    return LibraryReader(url, dataset.name, shape, dtype, options, digest(file_stamps(files, options)))
+    sources = tuple(sources_of(dataset, url, options))
+    return LibraryReader(url, dataset.name, shape, dtype, options, digest(file_stamps(files, options)), sources)
 
 
 def _in_a_row(dataset: Any, url: str, options: Options) -> list[FrameReader] | None:

@@ -38,6 +38,30 @@ class PartReader:
 
 
 @dataclass(frozen=True)
+class StepReader:
+    """Every so many-th frame of a reader, from `first` on; see `FrameReader`."""
+
+    reader: FrameReader
+    first: int
+    step: int
+
+    @property
+    def url(self) -> str:
+        return self.reader.url
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(range(self.first, self.reader.shape[0], self.step)), *self.reader.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.reader.dtype
+
+    def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        self.reader.read_into(out, [self.first + self.step * k for k in frames], rows, cols)
+
+
+@dataclass(frozen=True)
 class JoinedReader:
     """The frames of readers of one frame shape and dtype, one after another; see `FrameReader`."""
 

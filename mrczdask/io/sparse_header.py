@@ -14,6 +14,7 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.io.detector_facts import detector_attrs, find_detector
 from mrczdask.io.hdf5_file import Options
+from mrczdask.io.session import natural_key
 from mrczdask.io.sparse_fields import Header, text_of
 from mrczdask.io.sparse_sectors import BIN, sectors_in
 from mrczdask.io.sparse_source import SparseFile
@@ -21,6 +22,10 @@ from mrczdask.io.sparse_table import CENTER, EMPTY, LIMITS, NUMBERS, RESPONSE, S
 from mrczdask.io.validity import INVALID, PANELS, validity_of
 
 _ROWS: Final = ("frame_ptr", "index", "intensity")
+_PARTS: Final = ("nnz", "row", "col", "intensity")
+"""Datasets of a scan of ImageD11."""
+SCAN: Final = "scan"
+"""Coordinate (shot) with its name."""
 _PLANE: Final = (schema.Y, schema.X)
 _FACTS: Final = {"distance_m": 0, "pixel_size_m": 2, "beam_center": 2, "wavelength_m": 0}
 """Of the detector: how many numbers, 0 for one alone."""
@@ -68,21 +73,28 @@ def pyfai_header(
     return xr.Dataset(coords=coords, attrs=attrs), source, pointer
 
 
-def image_d11_header(file: Any, path: str, options: Options) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:
-    """As `pyfai_header`, of the first scan in a file of ImageD11."""
-    parts = ("nnz", "row", "col", "intensity")
-    scans = [name for name in file if hasattr(file[name], "keys") and all(part in file[name] for part in parts)]
+def image_d11_scans(file: Any, path: str) -> list[str]:
+    """The scans in a file of ImageD11, in the order of their numbers."""
+    scans = [name for name in file if hasattr(file[name], "keys") and all(part in file[name] for part in _PARTS)]
     if not scans:
         raise MrcFormatError("there are no sparse frames: neither those of pyFAI nor a scan of ImageD11", url=path)
-    header = Header(file[scans[0]], path, scans[0], options)
+    return sorted(scans, key=natural_key)
+
+
+def image_d11_header(
+    file: Any, path: str, scan: str, options: Options
+) -> tuple[xr.Dataset, SparseFile, NDArray[np.int64]]:
+    """As `pyfai_header`, of a scan in a file of ImageD11."""
+    header = Header(file[scan], path, scan, options)
     shape = int(header.group.attrs["shape0"]), int(header.group.attrs["shape1"])
     counts = header.array("nnz", (None,), kinds="iu").astype(np.int64)
-    for name in parts[1:]:
+    for name in _PARTS[1:]:
         header.node(name, kinds="iuf" if name == "intensity" else "iu", shape=(None,))
     if min(shape) < 1 or (counts < 0).any():
         raise header.wrong(f"frames of {shape} with {counts.min(initial=0)} pixels and more")
-    found = xr.Dataset(coords={schema.SHOT: np.arange(counts.size)}, attrs={"shape": list(shape)})
-    source = SparseFile(path, scans[0], shape[0] * shape[1], shape[1])
+    coords = {schema.SHOT: np.arange(counts.size), SCAN: (schema.SHOT, np.full(counts.size, scan))}
+    found = xr.Dataset(coords=coords, attrs={"shape": list(shape)})
+    source = SparseFile(path, scan, shape[0] * shape[1], shape[1])
     return found, source, np.concatenate([[0], np.cumsum(counts)])
 
 

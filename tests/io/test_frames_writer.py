@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from numpy.typing import NDArray
 
 import mrczdask as md
 from mrczdask.errors import MrczdaskError, ResumeError
@@ -105,3 +107,54 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MrczdaskError, match=r"there is no folder .*missing: make it first$"):
         md.write_frames(lazy(), tmp_path / "missing/run.h5")
     assert not os.listdir(tmp_path)
+
+
+def placed(file: Any, name: str, pixels: float = 1.0) -> NDArray[Any]:
+    """Where NeXus says that a point along an axis is: the value times the vector and the offset, up the chain."""
+    axis = file[name]
+    on = axis.attrs["depends_on"]
+    own = np.asarray(axis.attrs["offset"]) + pixels * axis[()] * np.asarray(axis.attrs["vector"])
+    return own if on == "." else own + placed(file, on)
+
+
+def test_a_master_has_what_neggia_and_nxmx_ask_for(tmp_path: Path) -> None:
+    geometry = md.Geometry.flat(
+        (20, 24), distance_m=0.2, pixel_size_m=(75e-6, 80e-6), beam_center=(7.5, 11.25), wavelength_m=1e-10
+    )
+    frames = xr.DataArray(np.ones((5, 20, 24), np.uint16), dims=("shot", "y", "x"))
+    frames = frames.assign_attrs(sensor_material="CdTe", sensor_thickness_m=750e-6)
+    bad = np.zeros((20, 24), bool)
+    bad[3] = True
+    for mask in (None, bad):
+        again = md.write_frames(frames, tmp_path / "run_master.h5", geometry=geometry, mask=mask, frames_per_file=2)
+        assert again.attrs["sensor_material"] == "CdTe"
+        assert again.attrs["sensor_thickness_m"] == 750e-6
+        with h5py.File(tmp_path / "run_master.h5") as file:
+            detector = file["entry/instrument/detector"]
+            assert detector["detectorSpecific/nimages"][()] == 5
+            assert detector["detectorSpecific/ntrigger"][()] == 1
+            stored = detector["detectorSpecific/pixel_mask"]
+            assert stored.dtype == np.uint32
+            np.testing.assert_array_equal(stored, np.zeros((20, 24)) if mask is None else bad)
+            assert {detector[f"{axis}_pixel_size"].dtype.kind for axis in "xy"} == {"f"}
+            assert all(name.startswith("data_") and len(name) == 11 for name in file["entry/data"])
+            module = detector["module"]
+            assert (module["data_size"][()] == (20, 24)).all()
+            along = [
+                placed(file, f"{module.name}/{axis}_pixel_direction", n) for axis, n in (("slow", 7.5), ("fast", 11.25))
+            ]
+            corner = placed(file, f"{module.name}/module_offset")
+            beam = along[0] + along[1] - corner
+            np.testing.assert_allclose(beam, [0, 0, 0.2], atol=1e-12)
+            assert along[1][0] < corner[0]  # x points left, y up
+            assert along[0][1] < corner[1]
+
+
+def test_no_module_is_written_for_a_detector_that_is_tilted(tmp_path: Path) -> None:
+    said = "Distance: 0.1\nPoni1: 0.001\nPoni2: 0.001\nRot1: 0.2\nRot2: 0\nRot3: 0\nWavelength: 1e-10\n"
+    config = '{"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": [20, 24]}'
+    (tmp_path / "a.poni").write_text(f"poni_version: 2\nDetector: Detector\nDetector_config: {config}\n{said}")
+    frames = xr.DataArray(np.ones((1, 20, 24), np.uint16), dims=("shot", "y", "x"))
+    md.write_frames(frames, tmp_path / "run.h5", geometry=md.Geometry.from_poni(tmp_path / "a.poni"))
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert "module" not in file["entry/instrument/detector"]

@@ -175,9 +175,9 @@ def test_a_virtual_dataset_is_read_from_its_sources(tmp_path: Path, monkeypatch:
 
 def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
     path = master(tmp_path)
-    os.remove(tmp_path / "run_data_000002.h5")
+    os.remove(tmp_path / "run_data_000001.h5")
     with pytest.raises(
-        MrcFormatError, match=r"run_master.h5: /entry/data/data_000002 is in .*_000002\.h5, which is mi"
+        MrcFormatError, match=r"run_master.h5: /entry/data/data_000001 is in .*_000001\.h5, which is mi"
     ):
         md.open_frames(path)
 

@@ -378,6 +378,58 @@ def test_imaged11s_layout_keeps_the_pixels(tmp_path: Path) -> None:
         md.write_sparse(sparse_of(), tmp_path / "scan.h5", layout="cxi")
 
 
+def test_all_scans_of_imaged11_are_opened_and_one_is_chosen(tmp_path: Path) -> None:
+    whole = sparse_of().compute()
+    names = ("1.1", "2.1", "10.1")
+    for name in names:
+        md.write_sparse(sparse_of(), tmp_path / f"{name}.h5", layout="imaged11")
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        for name in names:
+            file[name] = h5py.ExternalLink(f"{name}.h5", "1.1")
+    all_of_them = md.open_sparse(tmp_path / "all.h5", shots=2)
+    assert all_of_them["scan"].values.tolist() == [name for name in names for _ in range(5)]
+    found = all_of_them.compute()
+    assert found["shot"].values.tolist() == list(range(15))
+    np.testing.assert_array_equal(found["intensity"], np.tile(whole["intensity"], 3))
+    np.testing.assert_array_equal(found["index"], np.tile(whole["index"], 3))
+    one = md.open_sparse(tmp_path / "all.h5", scan="10.1").compute()
+    np.testing.assert_array_equal(one["intensity"], whole["intensity"])
+    with pytest.raises(MrcFormatError, match=r"no scan 3\.1, only 1\.1, 2\.1, 10\.1"):
+        md.open_sparse(tmp_path / "all.h5", scan="3.1")
+    with h5py.File(tmp_path / "10.1.h5", "a") as file:
+        file["1.1"].attrs["shape0"] = 61
+    with pytest.raises(MrcFormatError, match="choose one with scan="):
+        md.open_sparse(tmp_path / "all.h5")
+    md.write_sparse(sparse_of(), tmp_path / "pyfai.h5")
+    with pytest.raises(MrcFormatError, match=r"no scan 1\.1: the frames are in"):
+        md.open_sparse(tmp_path / "pyfai.h5", scan="1.1")
+
+
+def test_columns_of_other_files_are_read_from_them(tmp_path: Path) -> None:
+    """At the places of one file there are other bytes in the other; a source that is missing reads as zeros."""
+    whole = md.write_sparse(sparse_of(), tmp_path / "scan.h5", layout="imaged11").compute()
+    with h5py.File(tmp_path / "scan.h5") as source, h5py.File(tmp_path / "seen.h5", "w") as file:
+        file["padding"] = np.arange(9000, dtype="u4")
+        group = file.create_group("1.1")
+        group.attrs.update(source["1.1"].attrs)
+        group["nnz"] = source["1.1/nnz"][()]
+        for name in ("row", "intensity"):
+            group[name] = h5py.ExternalLink("scan.h5", f"/1.1/{name}")
+        layout = h5py.VirtualLayout(source["1.1/col"].shape, "u2")
+        layout[:] = h5py.VirtualSource("scan.h5", "1.1/col", source["1.1/col"].shape)
+        group.create_virtual_dataset("col", layout)
+    found = md.open_sparse(tmp_path / "seen.h5").compute()
+    for name in ("frame_ptr", "index", "intensity"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    (tmp_path / "scan.h5").rename(tmp_path / "gone.h5")
+    with h5py.File(tmp_path / "seen.h5", "a") as file:
+        for name in ("row", "intensity"):
+            del file["1.1"][name]
+            file["1.1"][name] = h5py.ExternalLink("gone.h5", f"/1.1/{name}")
+    with pytest.raises(MrcFormatError, match=r"scan\.h5, which is missing"):
+        md.open_sparse(tmp_path / "seen.h5")
+
+
 def test_the_detector_is_written_and_read(tmp_path: Path) -> None:
     geometry = md.Geometry.flat(
         (60, 70), distance_m=0.2, pixel_size_m=(75e-6, 80e-6), beam_center=(31.0, 33.5), wavelength_m=1.2e-10
