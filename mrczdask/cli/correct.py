@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from mrczdask import schema
 from mrczdask.cli import OK
-from mrczdask.cli.options import AsJson, Quiet, Scheduler
+from mrczdask.cli.options import AsJson, FramesPerFraction, Lengths, Quiet, Scheduler, Upsampling, eer_options
 from mrczdask.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def correct(
     overwrite: bool = False,
     order: Literal["time", "name", "given"] = "time",
     skip_unfit: Annotated[bool, Parameter(negative="")] = False,
+    lengths: Lengths = "same",
+    upsampling: Upsampling = 1,
+    frames_per_fraction: FramesPerFraction = None,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -89,10 +92,12 @@ def correct(
         Leave out movies that cannot be opened or have another shape, with a warning.
     """
     from mrczdask.execution.schedulers import use_scheduler
-    from mrczdask.io.session import open_session
+    from mrczdask.io.session import expand_urls, open_session
     from mrczdask.movies.pipeline import process_session
 
-    session = open_session(files, order=order, errors="skip" if skip_unfit else "raise")
+    urls = expand_urls(files)
+    rendered: dict[str, Any] = eer_options(urls, upsampling, frames_per_fraction)
+    session = open_session(urls, order=order, errors="skip" if skip_unfit else "raise", lengths=lengths, **rendered)
     images = session[schema.IMAGES]
     with use_scheduler(scheduler):
         reference = _gain(gain, gain_convention)

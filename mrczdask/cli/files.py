@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from mrczdask import schema
 from mrczdask.cli import FAILED, OK
-from mrczdask.cli.options import AsJson, Quiet, Scheduler
+from mrczdask.cli.options import AsJson, FramesPerFraction, Quiet, Scheduler, Upsampling, eer_options
 from mrczdask.cli.output import megabytes, print_json, print_table
+from mrczdask.errors import MrczdaskWarning
 from mrczdask.io.source import is_remote
 
 
@@ -47,7 +49,9 @@ def info(*files: str, as_json: AsJson = False) -> int:
 def _describe(url: str) -> dict[str, Any]:
     from mrczdask.io.convert import open_any
 
-    movie = open_any(url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MrczdaskWarning)  # the notes are printed below
+        movie = open_any(url)
     header = movie.encoding.get(schema.MRC_HEADER)
     about: dict[str, Any] = {"file": url, **{str(dim): size for dim, size in movie.sizes.items()}}
     about |= {"dtype": movie.dtype.name, "pixels": megabytes(movie.nbytes)}
@@ -61,7 +65,9 @@ def _describe(url: str) -> dict[str, Any]:
         about |= _chunk(url, header.data_offset)
     attrs = {k: v for k, v in movie.attrs.items() if k not in (schema.PROVENANCE, schema.METADATA)}
     coords = {name: _range(c) for name, c in movie.coords.items() if c.dims == (schema.FRAME,) and name != schema.FRAME}
-    return about | attrs | coords | {k: v for k, v in movie.attrs.items() if k == schema.METADATA}
+    notes = movie.encoding.get(schema.NOTES)
+    said = {"notes": list(notes)} if notes else {}
+    return about | attrs | coords | said | {k: v for k, v in movie.attrs.items() if k == schema.METADATA}
 
 
 def _chunk(url: str, offset: int) -> dict[str, Any]:
@@ -123,6 +129,8 @@ def convert(
     mode: int | None = None,
     signed: bool | None = None,
     readable: Annotated[bool, Parameter(negative="")] = False,
+    upsampling: Upsampling = 1,
+    frames_per_fraction: FramesPerFraction = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
@@ -154,6 +162,8 @@ def convert(
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.convert import convert as convert_movie
 
+    rendered: dict[str, Any] = eer_options([source], upsampling, frames_per_fraction)
+    rendered = {} if source.rstrip("/").endswith(".zarr") else rendered
     with use_scheduler(scheduler):
         written = convert_movie(
             source,
@@ -165,6 +175,7 @@ def convert(
             progress=None if quiet else True,
             signed=signed,
             truncated="readable" if readable else "error",
+            **rendered,
         )
     size = disk_size(target)
     about = {"file": target, "shape": list(written.shape), "dtype": written.dtype.name, "bytes": size}

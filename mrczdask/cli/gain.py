@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import App, Parameter
 
 from mrczdask import schema
 from mrczdask.cli import FAILED, OK
-from mrczdask.cli.options import AsJson, Quiet, Scheduler
+from mrczdask.cli.options import AsJson, FramesPerFraction, Lengths, Quiet, Scheduler, Upsampling, eer_options
 from mrczdask.cli.output import print_json, print_table
 
 app = App(
@@ -41,6 +41,9 @@ def estimate(
     picture: str | None = None,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
+    lengths: Lengths = "same",
+    upsampling: Upsampling = 1,
+    frames_per_fraction: FramesPerFraction = None,
     as_json: AsJson = False,
 ) -> int:
     """Estimate the gain from raw movies, without a flat field.
@@ -70,7 +73,7 @@ def estimate(
     options: dict[str, Any] = {"method": method, "iterations": iterations, "sequential": sequential}
     options |= {"sum_to": sum_to or None, "convention": convention, "progress": None if quiet else True}
     with _scheduled(scheduler):
-        found = estimate_gain(_session(files), **options)
+        found = estimate_gain(_session(files, Rendered(upsampling, frames_per_fraction, lengths)), **options)
     if out:
         write_gain(found.gain, out)
     if picture:
@@ -95,6 +98,9 @@ def check(
     fail_on_alarm: FailOnAlarm = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
+    lengths: Lengths = "same",
+    upsampling: Upsampling = 1,
+    frames_per_fraction: FramesPerFraction = None,
     as_json: AsJson = False,
 ) -> int:
     """Judge a gain reference by the residual gain of the movies corrected with it.
@@ -123,7 +129,7 @@ def check(
     reference = _reference(gain, gain_convention)
     limits = GainThresholds(**json.loads(Path(thresholds).read_text(encoding="utf-8"))) if thresholds else None
     options: dict[str, Any] = {"sum_to": sum_to or None, "progress": None if quiet else True}
-    session = _session(files)
+    session = _session(files, Rendered(upsampling, frames_per_fraction, lengths))
     with _scheduled(scheduler):
         if calibrate:
             movies = (session.isel({schema.MOVIE: k}) for k in range(session.sizes[schema.MOVIE]))
@@ -150,6 +156,9 @@ def drift(
     fail_on_alarm: FailOnAlarm = False,
     scheduler: Scheduler = None,
     quiet: Quiet = False,
+    lengths: Lengths = "same",
+    upsampling: Upsampling = 1,
+    frames_per_fraction: FramesPerFraction = None,
     as_json: AsJson = False,
 ) -> int:
     """Find from which movie of a session on the gain has changed.
@@ -173,7 +182,7 @@ def drift(
     """
     from mrczdask.movies.drift import gain_drift
 
-    session = _session(files, order)
+    session = _session(files, Rendered(upsampling, frames_per_fraction, lengths), order)
     options: dict[str, Any] = {"reference_movies": reference_movies, "progress": None if quiet else True}
     with _scheduled(scheduler):
         found = gain_drift(session, _reference(gain, gain_convention), **options)
@@ -198,6 +207,9 @@ def orient(
     gain: str,
     out: str | None = None,
     fail_on_alarm: FailOnAlarm = False,
+    lengths: Lengths = "same",
+    upsampling: Upsampling = 1,
+    frames_per_fraction: FramesPerFraction = None,
     as_json: AsJson = False,
 ) -> int:
     """Find how a gain reference is turned and flipped, and whether it multiplies or divides.
@@ -217,7 +229,7 @@ def orient(
     from mrczdask.movies.orientation import orient_gain
 
     reference = open_gain(gain)
-    session = _session(files)
+    session = _session(files, Rendered(upsampling, frames_per_fraction, lengths))
     found = orient_gain(session[schema.IMAGES], reference)
     if out:
         _write_oriented(reference, found.attrs, session, out)
@@ -241,15 +253,26 @@ def _write_oriented(reference: Any, verdict: Mapping[str, Any], session: Any, ou
     if not verdict["decided"] or verdict["scale"] != 1:
         raise ValueError(f"{out} is not written: {verdict['verdict']}")
     attrs = {schema.CONVENTION: verdict["convention"]}
-    attrs |= {k: v for k, v in session[schema.IMAGES].attrs.items() if k == schema.ORIGIN}
+    kept = (schema.ORIGIN, schema.ROTATION_FLIP)
+    attrs |= {k: v for k, v in session[schema.IMAGES].attrs.items() if k in kept}
     turned = oriented(reference.values, verdict["orientation"])
     write_gain(xr.DataArray(turned, dims=(schema.Y, schema.X), attrs=attrs), out)
 
 
-def _session(files: Sequence[str], order: Any = "given") -> Any:
-    from mrczdask.io.session import open_session
+class Rendered(NamedTuple):
+    """How movies are opened: the options that all these commands share."""
 
-    return open_session(files, order=order)
+    upsampling: int
+    frames_per_fraction: int | None
+    lengths: Literal["same", "shortest"]
+
+
+def _session(files: Sequence[str], rendered: Rendered, order: Any = "given") -> Any:
+    from mrczdask.io.session import expand_urls, open_session
+
+    urls = expand_urls(files)
+    options: dict[str, Any] = eer_options(urls, rendered.upsampling, rendered.frames_per_fraction, every=True)
+    return open_session(urls, order=order, lengths=rendered.lengths, **options)
 
 
 def _reference(gain: str | None, convention: Convention) -> Any:

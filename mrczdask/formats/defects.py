@@ -76,6 +76,16 @@ def parse_defects(text: str) -> DefectList:
     return _parse_serialem(lines) if is_keyword else DefectList(tuple(_parse_motioncor(lines)))
 
 
+def turn_of_list(data: bytes) -> int | None:
+    """RotationAndFlip of a list of SerialEM, 0 where the camera reads its pixels so; None where it is not said."""
+    lines = (line.split() for line in data.decode("latin-1").splitlines())
+    kept = [words for words in lines if words and not words[0].startswith("#")]
+    if not kept or not kept[0][0][0].isalpha():
+        return None
+    said = [words[1] for words in kept if words[0] == "RotationAndFlip" and len(words) > 1]
+    return int(said[-1]) if said and said[-1].isdecimal() else None
+
+
 def _numbers(n: int, words: Iterable[str]) -> list[int]:
     try:
         values = [int(word) for word in words]
@@ -158,9 +168,10 @@ def motioncor_text(mask: NDArray[np.bool_]) -> str:
     return "".join(f"{x} {y} {w} {h}\n" for x, y, w, h in rectangles)
 
 
-def serialem_text(mask: NDArray[np.bool_]) -> str:
-    """The mask (y, x), row 0 the top one, as a file of SerialEM."""
-    lines = [f"CameraSizeX {mask.shape[1]}", f"CameraSizeY {mask.shape[0]}", "RotationAndFlip 0", "WasScaled 0"]
+def serialem_text(mask: NDArray[np.bool_], rotation_flip: int | None = None) -> str:
+    """The mask (y, x), row 0 the top one, as a file of SerialEM, with how the mask is turned where that is known."""
+    lines = [f"CameraSizeX {mask.shape[1]}", f"CameraSizeY {mask.shape[0]}", "WasScaled 0"]
+    lines += [] if rotation_flip is None else [f"RotationAndFlip {rotation_flip}"]
     columns, rows, pixels = [], [], []
     for x, y, width, height in split_mask(mask):
         if height == WHOLE:

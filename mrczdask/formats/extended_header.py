@@ -11,7 +11,7 @@ from typing import Final
 
 from mrczdask.formats.facts import Facts, parse_time
 from mrczdask.formats.fei_header import FEI_BYTES, parse_fei
-from mrczdask.formats.section_header import parse_agar, parse_seri
+from mrczdask.formats.section_header import AGAR_BYTES, is_agar, is_seri, parse_agar, parse_seri
 
 SYMMETRY: Final = "symmetry"
 SYMMETRY_RECORD: Final = 80
@@ -30,7 +30,8 @@ def parse_extended_header(
     Parameters
     ----------
     exttyp : str or bytes
-        EXTTYP of the header: `json`, `FEI1`, `FEI2`, `SERI`, `AGAR`, `CCP4`, `MRCO` or empty.
+        EXTTYP of the header: `json`, `FEI1`, `FEI2`, `SERI`, `AGAR`, `CCP4`, `MRCO` or empty. Without one, records of
+        SerialEM are known by `nint` and `nreal`, those of FEI by their numbers.
     raw : bytes
         The NSYMBT bytes behind the first 1024, or as many of them as the file has.
     byte_order : {"<", ">"}
@@ -57,6 +58,10 @@ def parse_extended_header(
         return parse_seri(raw, byte_order, n_frames, nint, nreal)
     if kind == "AGAR":
         return parse_agar(raw, byte_order, n_frames, nint, nreal)
+    if not kind and is_seri(nint, nreal, len(raw), n_frames):
+        return parse_seri(raw, byte_order, n_frames, nint, nreal)
+    if not kind and is_agar(raw, byte_order, nint, nreal):
+        return parse_agar(raw, byte_order, n_frames, 0, AGAR_BYTES // 4)
     if kind in ("CCP4", "MRCO", ""):
         return _symmetry(raw, kind)
     return Facts(notes=(f"the extended header is of the type {kind!r}, which is not read",))

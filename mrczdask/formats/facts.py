@@ -66,6 +66,18 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
+def merged(first: Facts, then: Facts) -> Facts:
+    """What two files say: the first one, and the other where the first is silent."""
+    return Facts(
+        {**then.per_frame, **first.per_frame},
+        {**then.attrs, **first.attrs},
+        first.metadata if first.metadata is not None else then.metadata,
+        first.acquired if first.acquired is not None else then.acquired,
+        {**then.session, **first.session},
+        (*first.notes, *then.notes),
+    )
+
+
 def credible(name: str, value: Any) -> float | None:
     """`value` as a float, or None if it is no finite number in the range of `name`."""
     try:
@@ -120,8 +132,8 @@ def accumulated_dose(
 
 def pixel_size_attrs(x_m: Any, y_m: Any) -> dict[str, Any]:
     """Pixel size in angstrom from metres: one number where the pixel is square, else [x, y]; empty if not credible."""
-    x = None if x_m is None else credible(schema.PIXEL_SIZE, float(x_m) * ANGSTROM_PER_M)
-    y = x if y_m is None else credible(schema.PIXEL_SIZE, float(y_m) * ANGSTROM_PER_M)
+    x = None if x_m is None else credible(schema.PIXEL_SIZE, float(f"{float(x_m) * ANGSTROM_PER_M:.9g}"))
+    y = x if y_m is None else credible(schema.PIXEL_SIZE, float(f"{float(y_m) * ANGSTROM_PER_M:.9g}"))
     if x is None or y is None:
         return {}
     return {schema.PIXEL_SIZE: x if abs(x - y) <= SQUARE * x else [x, y]}
@@ -130,7 +142,7 @@ def pixel_size_attrs(x_m: Any, y_m: Any) -> dict[str, Any]:
 def parse_time(value: Any) -> np.datetime64 | None:
     """Time of acquisition from ISO 8601, SerialEM's `08-Oct-21  07:47:29` or seconds since 1970.
 
-    The clock as written is kept, without its time zone: mdoc files do not know theirs.
+    The clock as written is kept, without its time zone, which `utc_offset` tells: mdoc files do not know theirs.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_epoch(float(value))
@@ -142,6 +154,15 @@ def parse_time(value: Any) -> np.datetime64 | None:
     except ValueError:
         return None
     return datetime64(moment)
+
+
+def utc_offset(value: Any) -> int | None:
+    """Minutes by which the clock of an ISO 8601 time is ahead of UTC; None where it does not say its zone."""
+    try:
+        zone = datetime.fromisoformat(value.strip()).utcoffset() if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return None if zone is None else round(zone.total_seconds() / 60)
 
 
 def datetime64(moment: datetime) -> np.datetime64 | None:

@@ -64,6 +64,8 @@ class Finding:
 FAULTS: Final[Mapping[str, Fault]] = {
     # the 1024 bytes
     "not-mrc": Fault("error", "{problem}", "check that the file is MRC or MRCZ, and copied in binary mode"),
+    "not-opened": Fault("error", "{problem}", "copy the file again, or " + _FROM_SOURCE),
+    "noted": Fault("note", "{note}", NOTHING),
     "no-map": Fault(
         "warning",
         "no `MAP ` at byte 208: strict readers (mrcfile without permissive=True) refuse the file",
@@ -153,11 +155,28 @@ FAULTS: Final[Mapping[str, Fault]] = {
         "open_movie(..., signed=False) reads 0..255",
         "programs without IMOD stamp and MRCZ label",
     ),
+    "imod-signed": Fault(
+        "note",
+        "signed bytes of IMOD, which hold the pixel less 128: read as 0..255, mrcfile reads -128..127",
+        NOTHING,
+        "IMOD",
+    ),
     "odd-4bit": Fault(
         "note", "4-bit lines of NX = {nx} pixels end in half a byte: python-mrcz cannot read odd NX", NOTHING
     ),
     # the extended header
     "nsymbt": Fault("error", "{problem}", _FROM_SOURCE),
+    "nsymbt-stale": Fault(
+        "warning",
+        "NSYMBT says {nsymbt} bytes of extended header, the file ends as if it had none: read from byte 1024",
+        REWRITE,
+        "programs that write the header of another file over their own pixels",
+    ),
+    "nsymbt-unsure": Fault(
+        "error",
+        "{problem}",
+        "copy the file again; NSYMBT = 0 at byte 92 where it never had an extended header",
+    ),
     "exttyp": Fault("note", "the extended header of {nsymbt} bytes is of type {exttyp!r}, which is not known"),
     "extended-lost": Fault(
         "warning",

@@ -2,7 +2,8 @@
 
 A `FrameSet` section describes the movie of one exposure, `ZValue` sections describe the images of a series. mdocfile
 refuses a whole file for one wrong value, for a title with two "=" and for bytes that are not UTF-8: lines are cleaned
-first, and a value it refuses is left out with a note.
+first, and a value it refuses is left out with a note. It also makes Windows paths of all paths: they are kept as they
+stand.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError
 from mrczdask.formats.facts import Facts, accumulated_dose, credible, credible_along, parse_time
+from mrczdask.formats.mdoc_sections import along_frames
+from mrczdask.formats.serialem import ROTATION_FLIPS, title_attrs
 
 SUFFIX: Final = ".mdoc"
 _SECTION: Final = re.compile(r"\[\s*(ZValue|FrameSet|MontSection)\s*=\s*(.*?)\s*\]")
@@ -36,11 +40,13 @@ _NUMBERS: Final = (
     ("ExposureTime", "exposure_time_s", True),
     ("Magnification", "magnification", True),
     ("Binning", "binning", True),
-    ("RotationAngle", "tilt_axis_angle_deg", False),
+    ("RotationAngle", "rotation_angle_deg", False),
     ("TargetDefocus", "target_defocus_um", False),
-    ("RotationAndFlip", "rotation_and_flip", False),
+    ("RotationAndFlip", schema.ROTATION_FLIP, False),
 )
 _TEXTS: Final = (("DefectFile", "defect_file"), ("SubFramePath", "sub_frame_path"))
+_PATHS: Final = ("DefectFile", "SubFramePath", "GainReference", "ImageFile")
+_TITLE: Final = re.compile(r"\[?\s*T\s*=")
 
 Section = Mapping[str, Any]
 
@@ -66,8 +72,9 @@ def parse_mdoc(text: str | bytes, n_frames: int) -> Facts:
     Facts
         Along `frame`: `dose` (e/angstrom^2 the specimen had received at the end of each frame, what was received
         before the movie included where the file says it), `time` (s from the first frame to the start of each), `tilt`
-        (deg). Attributes: pixel size, voltage, counts per electron, exposure time, `rotation_and_flip`, `defect_file`,
-        `sub_frame_path` and others. For a session: `dose_rate` (e/pixel/s) and `gain_reference`.
+        (deg). Attributes: pixel size, voltage, counts per electron, exposure time, `rotation_flip`, `defect_file`,
+        `sub_frame_path` and others; `tilt_axis_angle_deg` as the title says it, which RotationAngle, the rotation of
+        the image (`rotation_angle_deg`), does not. For a session: `dose_rate` (e/pixel/s) and `gain_reference`.
 
     Raises
     ------
@@ -78,6 +85,7 @@ def parse_mdoc(text: str | bytes, n_frames: int) -> Facts:
     starts = [k for k, line in enumerate(lines) if _SECTION.match(line)]
     ends = [*starts[1:], len(lines)][: len(starts)]
     notes: list[str] = []
+    titles = title_attrs(line for line in lines if _TITLE.match(line))
     with _quiet():
         common = _read_global(lines[: starts[0] if starts else len(lines)], notes)
         sections = [_read_section(lines[a:b], notes) for a, b in zip(starts, ends, strict=True)]
@@ -86,10 +94,12 @@ def parse_mdoc(text: str | bytes, n_frames: int) -> Facts:
     if not sets and len(images) == 1 and n_frames > 1 and images[0].get("NumSubFrames") == n_frames:
         sets, images = images, []
     if sets:
-        return _movie(common, sets[0], images, n_frames, notes)
-    if images:
-        return _series(common, images, n_frames, notes)
-    return Facts(attrs=_attrs(common), notes=(*notes, "the mdoc file has no FrameSet or ZValue section"))
+        facts = _movie(common, sets[0], images, n_frames, notes)
+    elif images:
+        facts = _series(common, images, n_frames, notes)
+    else:
+        facts = Facts(attrs=_attrs(common), notes=(*notes, "the mdoc file has no FrameSet or ZValue section"))
+    return replace(facts, attrs={**facts.attrs, **titles})
 
 
 @contextmanager
@@ -127,19 +137,20 @@ def _models() -> tuple[Any, Any]:
 
 def _read_global(lines: Sequence[str], notes: list[str]) -> dict[str, Any]:
     """The values before the first section; titles have no key."""
-    kept = [line for line in lines if not re.match(r"\[?\s*T\s*=", line) and line.count("=") == 1]
+    kept = [line for line in lines if not _TITLE.match(line) and line.count("=") == 1]
     return _validated(_models()[0], kept, "before the first section", notes)
 
 
 def _read_section(lines: Sequence[str], notes: list[str]) -> dict[str, Any]:
-    return _validated(_models()[1], list(lines), lines[0], notes)
+    kept = [line for line in lines if not _TITLE.match(line)]
+    return _validated(_models()[1], kept, lines[0], notes)
 
 
 def _validated(model: Any, lines: list[str], place: str, notes: list[str]) -> dict[str, Any]:
     """The values of a section; those that mdocfile refuses are left out, all of one try at once."""
     while lines:
         try:
-            return dict(model.from_lines(lines))
+            return dict(model.from_lines(lines)) | _paths(lines)
         except ValueError as error:
             faults: list[Any] = getattr(error, "errors", list)()
             fields = {str(fault["loc"][0]) for fault in faults if fault["loc"]}
@@ -150,6 +161,13 @@ def _validated(model: Any, lines: list[str], place: str, notes: list[str]) -> di
                 return {}
             lines = kept
     return {}
+
+
+def _paths(lines: Sequence[str]) -> dict[str, str]:
+    """Paths as they stand: mdocfile turns /data/x into \\data\\x."""
+    pairs = (line.partition("=") for line in lines)
+    said = {key.strip(): value.strip() for key, _, value in pairs}
+    return {key: said[key] for key in _PATHS if said.get(key)}
 
 
 def _movie(common: Section, frame_set: Section, images: Sequence[Section], n_frames: int, notes: list[str]) -> Facts:
@@ -204,11 +222,8 @@ def _frame_dose(frame_set: Section, n_frames: int, notes: list[str]) -> NDArray[
 
 def _series(common: Section, images: Sequence[Section], n_frames: int, notes: list[str]) -> Facts:
     """One section an image; the last section of a Z value holds."""
-    by_z = {int(image["ZValue"]): image for image in images}
-    along = [by_z.get(z, {}) for z in range(n_frames)]
-    missing = sum(not section for section in along)
-    if missing:
-        notes.append(f"the mdoc file has no ZValue section for {missing} of {n_frames} frames")
+    along, said = along_frames({int(image["ZValue"]): image for image in images}, n_frames)
+    notes += said
     per_frame: dict[str, NDArray[np.float64]] = {}
     tilt = credible_along(schema.TILT, _column(along, "TiltAngle"))
     if tilt is not None:
@@ -225,6 +240,7 @@ def _series(common: Section, images: Sequence[Section], n_frames: int, notes: li
     dose = accumulated_dose(_column(along, "ExposureDose"), None if np.isnan(prior).any() else prior, order)
     if dose is not None:
         per_frame[schema.DOSE] = dose
+    along = along if any(along) else list(images)
     first = next((section for section in along if section), {})
     attrs = _attrs({**common, **_constant(along, first)})
     return Facts(per_frame, attrs, acquired=min(known) if known else None, session=_session(first), notes=tuple(notes))
@@ -252,8 +268,9 @@ def _attrs(values: Section) -> dict[str, Any]:
     for key, name in _TEXTS:
         if values.get(key) is not None:
             attrs[name] = str(values[key])
-    if "rotation_and_flip" in attrs:
-        attrs["rotation_and_flip"] = int(attrs["rotation_and_flip"])
+    if schema.ROTATION_FLIP in attrs:
+        turn = attrs.pop(schema.ROTATION_FLIP)
+        attrs |= {schema.ROTATION_FLIP: int(turn)} if turn in ROTATION_FLIPS else {}
     return attrs
 
 

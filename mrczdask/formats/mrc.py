@@ -11,12 +11,22 @@ import numpy as np
 
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats import mrc_fields as fields
+from mrczdask.formats.first_bytes import kind_of, sure_kind_of
+from mrczdask.formats.serialem import is_halved_size, says_packed
 
 Layout = Literal["raw", "packed4", "blosc"]
 ByteOrder = Literal["<", ">"]
 
 MAX_LABELS = 10
 _MRCZ_LABEL = re.compile(r"MRCZ(\d+)\.(\d+)(?:\.(\d+))?")
+SURE_FRAME_BYTES = 1024
+"""Of smaller frames a whole number fits any file by chance."""
+SYMMETRY_RECORD = 80
+"""Bytes of a line of symmetry records."""
+FEI_RECORD, MAX_FEI_RECORD = 768, 1 << 16
+"""Least and largest size that a record of Thermo Fisher says of itself."""
+SHIFT = 128
+"""What IMOD takes away from unsigned bytes to store them as signed ones."""
 SLICES_SINCE = (0, 5, 0)
 """First python-mrcz that writes the number of slices to MZ."""
 
@@ -46,6 +56,8 @@ class MrcHeader:
         One pixel on disk, in the file's byte order; of shape (2,) for complex int16, (3,) for RGB.
     signed_known : bool
         False for a mode-0 file that could be signed or unsigned.
+    shifted : bool
+        Bytes hold the pixel less 128, as IMOD writes unsigned bytes; `statistics` are those of the pixels.
     slices : int
         z-slices a frame in a list of 3-D frames (python-mrcz) or a stack of volumes, else 1.
     pixel_size : tuple of float or None
@@ -59,10 +71,15 @@ class MrcHeader:
     packed4: bool = False
     stored: np.dtype[Any] = field(default_factory=lambda: np.dtype("i1"))
     signed_known: bool = True
+    shifted: bool = False
     slices: int = 1
     pixel_size: tuple[float, float, float] | None = None
     ispg: int = 0
     nsymbt: int = 0
+    stale_nsymbt: int | None = None
+    """What NSYMBT says where that is of another file, and the pixels follow the 1024 bytes."""
+    nsymbt_sure: bool = True
+    """False where a file that is too short may have lost pixels, or never had its extended header."""
     exttyp: str = ""
     nversion: int = 0
     nint: int = 0
@@ -101,15 +118,18 @@ class MrcHeader:
         return self.shape[1] * self.line_bytes
 
 
-def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
+def parse_header(raw: bytes, *, signed: bool | None = None, size: int | None = None) -> MrcHeader:
     """Read the first 1024 bytes of an MRC or MRCZ file.
 
     Parameters
     ----------
     raw : bytes
-        At least 1024 bytes from the start of the file.
+        At least 1024 bytes from the start of the file; with `size` some more, which tell a true extended header from
+        one that is not there.
     signed : bool, optional
         Read mode 0 as int8 (True) or uint8 (False), whatever the header says.
+    size : int, optional
+        Bytes in the file. With it an NSYMBT that is of another file is not believed.
 
     Raises
     ------
@@ -117,7 +137,12 @@ def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
         The bytes are no MRC header, or hold a mode that is not read here.
     """
     if len(raw) < fields.HEADER_BYTES:
-        raise MrcFormatError(f"an MRC header has 1024 bytes, the file has {len(raw)}: the file is truncated or no MRC")
+        kind = kind_of(raw)
+        said = f"this is {kind}" if kind else "the file is truncated or no MRC"
+        raise MrcFormatError(f"an MRC header has 1024 bytes, the file has {len(raw)}: {said}")
+    kind = None if raw[208:211] == b"MAP" else sure_kind_of(raw)
+    if kind is not None:
+        raise MrcFormatError(f"no MRC or MRCZ file: this is {kind}", byte=0)
     order = _byte_order(raw)
     rec = np.frombuffer(raw, fields.HEADER.newbyteorder(order), count=1)[0]
     compressor, mode = divmod(int(rec["mode"]), 1000)
@@ -134,7 +159,7 @@ def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
         packed4=packed0 or mode == fields.PACKED4,
         stored=fields.MODE_DTYPES[mode].newbyteorder(order),
         ispg=int(rec["ispg"]),
-        nsymbt=_nsymbt(rec),
+        nsymbt=int(rec["nsymbt"]),
         exttyp=_text(rec["exttyp"]),
         nversion=int(rec["nversion"]),
         nint=int(rec["nint"]),
@@ -149,8 +174,10 @@ def parse_header(raw: bytes, *, signed: bool | None = None) -> MrcHeader:
     )
     header = replace(header, slices=_slices(header), pixel_size=_pixel_size(rec, header), **_optics(rec, version))
     if packed0:
-        return replace(header, stored=fields.MODE_DTYPES[fields.PACKED4])
-    return header if mode else _with_sign(header, rec, signed)
+        header = replace(header, stored=fields.MODE_DTYPES[fields.PACKED4])
+    elif not mode:
+        header = _with_sign(header, rec, signed)
+    return _with_extent(header, raw, size)
 
 
 def _byte_order(raw: bytes) -> ByteOrder:
@@ -162,6 +189,9 @@ def _byte_order(raw: bytes) -> ByteOrder:
         if known and min(nx, ny) > 0 and nz >= 0:
             return order
     little = int(np.frombuffer(raw, "<i4", count=4)[3])
+    kind = kind_of(raw)
+    if kind is not None:
+        raise MrcFormatError(f"no MRC or MRCZ file: this is {kind}", byte=0)
     raise MrcFormatError(
         f"MODE is {little} and the shape {np.frombuffer(raw, '<i4', count=3).tolist()}: this is no MRC or MRCZ file, "
         "or of a mode that is not read",
@@ -174,11 +204,17 @@ def _check_shape(nx: int, ny: int, nz: int) -> None:
         raise MrcFormatError(f"NX, NY, NZ are {nx}, {ny}, {nz}: a movie needs at least one pixel and frame", byte=0)
 
 
-def _nsymbt(rec: Any) -> int:
-    nsymbt = int(rec["nsymbt"])
-    if not 0 <= nsymbt <= fields.MAX_EXTENDED_HEADER:
-        raise MrcFormatError(f"NSYMBT says {nsymbt} bytes of extended header: the header is corrupt", byte=92)
-    return nsymbt
+def _with_extent(header: MrcHeader, raw: bytes, size: int | None) -> MrcHeader:
+    """The header with an NSYMBT that fits a file of `size` bytes."""
+    said, beyond = header.nsymbt, raw[fields.HEADER_BYTES :]
+    if size is not None and said and is_stale(header, beyond, size):
+        return replace(header, nsymbt=0, stale_nsymbt=said)
+    if not 0 <= said <= fields.MAX_EXTENDED_HEADER:
+        raise MrcFormatError(f"NSYMBT says {said} bytes of extended header: the header is corrupt", byte=92)
+    if size is None or not said or header.compressor or is_of_type(header, beyond):
+        return header
+    short = size < header.data_offset + header.shape[0] * header.frame_bytes
+    return replace(header, nsymbt_sure=not (short and (size - fields.HEADER_BYTES) % header.frame_bytes == 0))
 
 
 def _text(raw: bytes) -> str:
@@ -219,9 +255,7 @@ def _is_packed_mode0(rec: Any, labels: Sequence[str], nx: int, ny: int) -> bool:
     """IMOD's rule for 4-bit SerialEM frames stored as bytes with NX halved."""
     if rec["imod_stamp"] == fields.IMOD_STAMP and rec["imod_flags"] & fields.IMOD_PACKED4:
         return True
-    slack = fields.SUPER_RESOLUTION_SLACK
-    near = any(abs(nx - w) <= slack and abs(ny - h) <= slack for w, h in fields.SUPER_RESOLUTION_HALVED)
-    return near and any("4 bits packed" in label for label in labels)
+    return is_halved_size(nx, ny) and any(map(says_packed, labels))
 
 
 def _slices(header: MrcHeader) -> int:
@@ -261,6 +295,10 @@ def _with_sign(header: MrcHeader, rec: Any, signed: bool | None) -> MrcHeader:
     if signed is None:
         if rec["imod_stamp"] == fields.IMOD_STAMP:
             signed = bool(rec["imod_flags"] & fields.IMOD_SIGNED)
+            if signed and _is_shifted(header):
+                return replace(header, shifted=True, stored=np.dtype("i1"), statistics=_raised(stats))
+            # the numbers of unsigned bytes in the header of signed ones: the pixels tell
+            known = not (signed and (stats is None or stats.minimum >= 0))
         elif header.mrcz_version is not None or (stats is not None and stats.minimum < 0 and stats.maximum < 128):
             signed = True
         elif stats is not None and stats.minimum >= 0 and stats.maximum >= 128:
@@ -268,6 +306,64 @@ def _with_sign(header: MrcHeader, rec: Any, signed: bool | None) -> MrcHeader:
         else:
             signed, known = True, False
     return replace(header, stored=np.dtype("i1" if signed else "u1"), signed_known=known)
+
+
+def _is_shifted(header: MrcHeader) -> bool:
+    """Whether signed bytes of IMOD are unsigned ones less 128.
+
+    So IMOD writes all its bytes. A zero, or a mean in the lowest quarter of the range, shows that the pixels were
+    counts: signed images that other programs put under a header of IMOD lie about 0.
+    """
+    stats = header.statistics
+    if stats is None or header.compressor or not -SHIFT <= stats.minimum <= stats.maximum < 2 * SHIFT:
+        return False
+    return stats.minimum == -SHIFT or stats.mean < -SHIFT / 2 or _is_unsigned(stats)
+
+
+def _is_unsigned(stats: Statistics) -> bool:
+    """Whether signed bytes cannot have these statistics: they are of the pixels before 128 was taken away."""
+    return stats.minimum >= 0 and stats.maximum >= SHIFT
+
+
+def _raised(stats: Statistics | None) -> Statistics | None:
+    """The statistics of the pixels from those of the bytes as they are stored."""
+    if stats is None or _is_unsigned(stats):
+        return stats
+    return Statistics(stats.minimum + SHIFT, stats.maximum + SHIFT, stats.mean + SHIFT, stats.rms)
+
+
+def is_stale(header: MrcHeader, beyond: bytes, size: int) -> bool:
+    """Whether NSYMBT is of another file: the size is that of whole frames behind the 1024 bytes.
+
+    `beyond` begins behind the 1024 bytes. Fewer frames than the header says are believed only where the size fits no
+    extended header, and none where `beyond` is of the type that EXTTYP names.
+    """
+    if header.compressor:
+        return _is_chunk(header, beyond)
+    frames, odd = divmod(size - fields.HEADER_BYTES, header.frame_bytes)
+    n = header.shape[0]
+    if odd or not 0 < frames <= n or is_of_type(header, beyond):
+        return False
+    behind = size - fields.HEADER_BYTES - max(header.nsymbt, 0)
+    return frames == n or (header.frame_bytes >= SURE_FRAME_BYTES and (behind < 0 or behind % header.frame_bytes != 0))
+
+
+def _is_chunk(header: MrcHeader, beyond: bytes) -> bool:
+    """Whether a Blosc chunk of one frame begins at byte 1024, where an extended header should."""
+    return len(beyond) >= 16 and beyond[0] in (2, 5) and beyond[4:8] == header.frame_bytes.to_bytes(8, "little")[:4]
+
+
+def is_of_type(header: MrcHeader, beyond: bytes) -> bool:
+    """Whether the bytes behind the first 1024 are an extended header of the type that EXTTYP names."""
+    kind, head = header.exttyp.upper(), beyond[: max(header.nsymbt, 0)]
+    if kind == "JSON":
+        return head.lstrip(b" \t\r\n\x00")[:1] in (b"{", b"[")
+    if kind in ("FEI1", "FEI2") and len(head) >= 4:
+        size = int(np.frombuffer(head[:4], header.byte_order + "i4")[0])
+        return FEI_RECORD <= size <= min(header.nsymbt, MAX_FEI_RECORD) and header.nsymbt % size == 0
+    if kind in ("CCP4", "MRCO"):
+        return len(head) >= SYMMETRY_RECORD and all(byte in b"\t\r\n\x00" or 32 <= byte < 127 for byte in head)
+    return False
 
 
 def build_header(header: MrcHeader) -> bytes:

@@ -99,6 +99,7 @@ SUPER_RESOLUTION_HALVED: Final = (
     (3840, 7424),
     (3712, 7680),
     (11520, 4092),
+    (4092, 11520),
     (5760, 8184),
 )
 """(NX, NY) of 4-bit K2 and K3 super-resolution frames stored as bytes, two pixels a byte (IMOD's table)."""

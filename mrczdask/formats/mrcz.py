@@ -10,15 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MrcFormatError
-from mrczdask.formats.blosc_frame import (
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
-    ChunkHeader,
-    check_chunk_header,
-    parse_chunk_header,
-)
+from mrczdask.formats.blosc_frame import HEADER_BYTES as CHUNK_BYTES
+from mrczdask.formats.blosc_frame import MAX_FRAME_BYTES, ChunkHeader, check_chunk_header, parse_chunk_header
 from mrczdask.formats.mrc import MrcHeader
-from mrczdask.formats.mrc_fields import BLOSC_CODECS, COMPRESSORS
+from mrczdask.formats.mrc_fields import BLOSC_CODECS, COMPRESSORS, HEADER_BYTES
 
 ReadRanges = Callable[[Sequence[tuple[int, int]]], list[bytes]]
 """Takes (offset, size) pairs, gives their bytes; short at the end of the file."""
@@ -58,6 +53,14 @@ def raw_table(header: MrcHeader, size: int, *, readable: bool = False) -> FrameT
     whole = max(size - first, 0) // frame_bytes
     n = header.shape[0]
     if whole < n:
+        if not header.nsymbt_sure:
+            raise MrcFormatError(
+                f"the header says {n} frames of {frame_bytes} bytes behind an extended header of {header.nsymbt}: "
+                f"{max(size - first, 0)} bytes are left for them, and without the extended header it would be "
+                f"{(size - HEADER_BYTES) // frame_bytes} frames. Either the file is truncated or NSYMBT is of another "
+                "file, and a wrong choice shifts the pixels: copy the file again, or write NSYMBT = 0 at byte 92",
+                byte=92,
+            )
         if not readable:
             raise MrcFormatError(
                 f"the header says {n} frames of {frame_bytes} bytes, {max(size - first, 0)} bytes are there: "
@@ -128,7 +131,7 @@ def walk_chunks(
     walk = _Walk(header, size, start)
     try:
         while walk.frame < header.shape[0]:
-            windows = walk.guess() if speculate else [(walk.position, HEADER_BYTES)]
+            windows = walk.guess() if speculate else [(walk.position, CHUNK_BYTES)]
             walk.advance(windows, read_ranges(windows))
     except MrcFormatError:
         if not readable:
@@ -176,7 +179,7 @@ class _Walk:
         for (offset, _), part in zip(windows, parts, strict=True):
             while self.frame < self.n_frames:
                 inside = self.position - offset
-                if inside < 0 or inside + HEADER_BYTES > len(part):
+                if inside < 0 or inside + CHUNK_BYTES > len(part):
                     break
                 self._take(parse_chunk_header(memoryview(part)[inside:]))
         if self.frame == before:  # the first window begins at the next header: nothing there means the end

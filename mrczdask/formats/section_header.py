@@ -24,6 +24,10 @@ SERI_FLOAT: Final = 32
 """The bit whose two shorts are one float."""
 _SERI_RESERVED: Final = {64: 1, 128: 2, 256: 1, 512: 2, 1024: 1}
 """Shorts taken by the bits whose meaning is not given."""
+_SERI_BITS: Final = 1 << 11
+_MAX_TILT: Final = 180.0
+_MAX_PIXEL_ANGSTROM: Final = 1e5
+"""Pixels of the lowest magnifications are some micrometres wide."""
 
 AGAR_BYTES: Final = 128
 AGAR_TILT: Final = 0
@@ -38,10 +42,34 @@ AGAR_PIXEL_SIZE: Final = 11
 """Places of float32 among the reals of a section (Agard; FEI tomography software before 2014): deg, ..., m."""
 
 
+def is_seri(nint: int, nreal: int, size: int, n_frames: int) -> bool:
+    """Whether NINT and NREAL are SerialEM's bytes and bits of a section, for as many sections as `size` bytes hold.
+
+    Files older than EXTTYP are known so, as by IMOD; other programs keep numbers of their own in the two fields.
+    """
+    return 0 < nreal < _SERI_BITS and nint == 2 * _shorts(nreal) and size >= nint * n_frames
+
+
+def is_agar(raw: bytes, byte_order: str, nint: int, nreal: int) -> bool:
+    """Whether an extended header without EXTTYP holds the 32 floats a section of FEI, by what they say."""
+    if nint != 0 or nreal not in (0, AGAR_BYTES // 4) or len(raw) < AGAR_BYTES:
+        return False
+    first = np.frombuffer(raw, byte_order + "f4", count=AGAR_BYTES // 4).astype(np.float64)
+    tilt, pixel = first[AGAR_TILT], pixel_size_attrs(first[AGAR_PIXEL_SIZE], None)
+    if not np.isfinite(first[: AGAR_PIXEL_SIZE + 3]).all() or abs(tilt) > _MAX_TILT:
+        return False
+    return bool(pixel) and 0 < pixel[schema.PIXEL_SIZE] < _MAX_PIXEL_ANGSTROM
+
+
+def _shorts(nreal: int) -> int:
+    """Shorts of a section by the bits of NREAL."""
+    shorts = sum(count for bit, count, _, _ in SERI_FIELDS if nreal & bit)
+    return shorts + sum(count for bit, count in _SERI_RESERVED.items() if nreal & bit)
+
+
 def parse_seri(raw: bytes, byte_order: str, n_frames: int, nint: int, nreal: int) -> Facts:
     """Read SerialEM's shorts: the bits of NREAL say which a section has, NINT how many bytes they are."""
-    shorts = sum(count for bit, count, _, _ in SERI_FIELDS if nreal & bit)
-    shorts += sum(count for bit, count in _SERI_RESERVED.items() if nreal & bit)
+    shorts = _shorts(nreal)
     if nint <= 0 or nreal <= 0 or 2 * shorts != nint:
         note = f"NINT = {nint} and NREAL = {nreal} do not describe SerialEM's records: the extended header is not read"
         return Facts(notes=(note,))

@@ -50,6 +50,10 @@ def check_header(raw: bytes, header: MrcHeader, suffix: str) -> Iterator[Finding
     yield from _space_group(header)
     if header.nversion not in NVERSIONS and header.mrcz_version is None:
         yield find("nversion", byte=108, nversion=header.nversion)
+    if header.stale_nsymbt is not None:
+        yield find("nsymbt-stale", byte=92, nsymbt=header.stale_nsymbt)
+    if header.shifted:
+        yield find("imod-signed", byte=156)
     yield from _labels(raw, int(rec["nlabl"]))
     yield from _sampling(header)
     yield from _pixel_size(rec, header)

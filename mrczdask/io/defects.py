@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.formats.defects import motioncor_text, parse_defects, serialem_text
+from mrczdask.formats.defects import motioncor_text, parse_defects, serialem_text, turn_of_list
+from mrczdask.formats.mrc import SHIFT
 from mrczdask.formats.mrc_fields import SUFFIXES
-from mrczdask.io.movie import TIFF_SUFFIXES, open_movie
+from mrczdask.io.movie import TIFF_SUFFIXES, movie_dataset
 from mrczdask.io.mrcz_writer import write_mrcz
 from mrczdask.io.source import open_source, unwrapped_name
 from mrczdask.io.tiff_writer import write_tiff
@@ -23,6 +24,10 @@ from mrczdask.kernels.normalise import usable_gain
 
 Kind = Literal["serialem", "motioncor", "map", "gain"]
 _IMAGES: Final = (*SUFFIXES, *TIFF_SUFFIXES, ".gain")
+MOST_BAD: Final = 0.5
+"""A map with a larger share of bad pixels is one of the good pixels."""
+_LARGEST_FLAG: Final = 15
+"""Kinds of defects that a map tells apart."""
 LOWER, UPPER = "lower", "upper"
 
 
@@ -31,7 +36,7 @@ def open_defects(
     *,
     like: xr.DataArray | xr.Dataset | None = None,
     kind: Kind | None = None,
-    rotation_flip: int = 0,
+    rotation_flip: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Read which pixels of a detector are bad.
@@ -45,10 +50,12 @@ def open_defects(
         super-resolution, is scaled. Needed for a list that does not tell the size of the camera.
     kind : {"serialem", "motioncor", "map", "gain"}, optional
         What the file is. Default: a text is told apart by its first word; an image is a map, in which bad pixels are
-        not zero. "gain": an image in which bad pixels are not above zero.
-    rotation_flip : int
-        How the images are turned relative to the list, as SerialEM counts: quarter turns counter-clockwise (0 to 3), 4
-        more where left and right are exchanged before it.
+        not zero; a map of IMOD, whose bytes are 128 off, is known by its values. "gain": an image in which bad pixels
+        are not above zero.
+    rotation_flip : int, optional
+        How the images are turned relative to the file, as SerialEM counts: quarter turns counter-clockwise (0 to 3), 4
+        more where left and right are exchanged before it. Default: of a list of SerialEM that says RotationAndFlip,
+        from there to the `rotation_flip` of `like`; other files are taken to lie as the images do.
     storage_options : mapping, optional
         Passed to the fsspec file system.
 
@@ -60,7 +67,8 @@ def open_defects(
     Raises
     ------
     MrcFormatError
-        The file is of neither format, or the defects are of another camera.
+        The file is of neither format, the defects are of another camera, or a map calls more than half of the
+        pixels bad: it marks the good ones.
     FileNotFoundError
         There is no such file.
     ValueError
@@ -80,20 +88,31 @@ def open_defects(
     if kind is not None and kind not in get_args(Kind):
         raise ValueError(f"kind={kind!r}: give one of {', '.join(get_args(Kind))}")
     wanted, origin = _wanted(like)
+    is_image = kind in ("map", "gain") or (kind is None and unwrapped_name(path).lower().endswith(_IMAGES))
+    data = b"" if is_image else _read_text(path, storage_options)
+    if rotation_flip is None:
+        rotation_flip = 0 if is_image else _turn_between(path, turn_of_list(data), _turn_of(like))
     size = wanted[::-1] if wanted and rotation_flip % 2 else wanted  # before the quarter turn
     rows: str | None
-    if kind in ("map", "gain") or (kind is None and unwrapped_name(path).lower().endswith(_IMAGES)):
+    if is_image:
         mask, rows = _read_image(path, kind or "map", storage_options)
         if size is not None and mask.shape != size:
             raise MrcFormatError(f"the map is {mask.shape}, the images are {size} (y, x)", url=path)
     else:
-        mask, rows = _read_list(path, size, storage_options)
+        mask, rows = _parsed(path, data, size)
         rows = rows if rows is not None else origin
     mask = _turned(mask if rows == UPPER else mask[::-1], rotation_flip)  # seen as the camera shows it: row 0 on top
     mask = mask if origin == UPPER else mask[::-1]
-    return xr.DataArray(
-        np.ascontiguousarray(mask), dims=(schema.Y, schema.X), name="mask", attrs={schema.ORIGIN: origin}
-    )
+    attrs: dict[str, Any] = {schema.ORIGIN: origin}
+    if like is not None and _turn_of(like):
+        attrs[schema.ROTATION_FLIP] = _turn_of(like)
+    return xr.DataArray(np.ascontiguousarray(mask), dims=(schema.Y, schema.X), name="mask", attrs=attrs)
+
+
+def _serialem(mask: xr.DataArray, upper: bool) -> str:
+    """The list of a mask, whose rows SerialEM counts from the top."""
+    turn = mask.attrs.get(schema.ROTATION_FLIP)
+    return serialem_text(mask.values if upper else mask.values[::-1], None if turn is None else int(turn))
 
 
 def _wanted(like: xr.DataArray | xr.Dataset | None) -> tuple[tuple[int, int] | None, str]:
@@ -110,18 +129,67 @@ def _turned(mask: NDArray[np.bool_], rotation_flip: int) -> NDArray[np.bool_]:
 
 
 def _read_image(url: str, kind: str, options: Mapping[str, Any] | None) -> tuple[NDArray[np.bool_], str]:
-    image = open_movie(url, storage_options=options)
+    """The mask of an image, and where its row 0 is. Bytes are read as they stand, whatever sign the header says."""
+    ds = movie_dataset(url, signed=False, storage_options=options)
+    image = ds[schema.IMAGES]
     pixels = image.values.reshape(-1, *image.shape[-2:])
-    mask = usable_gain(pixels[0])[1] if kind == "gain" else (pixels != 0).any(axis=0)
+    if kind == "gain":
+        mask = usable_gain(pixels[0])[1]
+    else:
+        mask = (_without_shift(pixels) != 0).any(axis=0)
+        share = float(mask.mean())
+        if share > MOST_BAD:
+            raise MrcFormatError(
+                f"the map calls {share:.0%} of the pixels bad: bad pixels are not zero in a map; of an image in which "
+                'they are zero, such as a gain or a mask of good pixels, kind="gain" reads them',
+                url=url,
+            )
     return mask, str(image.attrs.get(schema.ORIGIN, LOWER))
 
 
-def _read_list(
-    url: str, size: tuple[int, int] | None, options: Mapping[str, Any] | None
-) -> tuple[NDArray[np.bool_], str | None]:
-    """The mask, and where its row 0 is: None where it is that of the images."""
+def _without_shift(pixels: NDArray[Any]) -> NDArray[Any]:
+    """A map as it was before 128 was taken away from its bytes, or added: IMOD writes 0 and 1 as -128 and -127."""
+    if pixels.dtype.kind not in "iu" or not pixels.size:
+        return pixels
+    low, high = int(pixels.min()), int(pixels.max())
+    return pixels - pixels.dtype.type(low) if low in (-SHIFT, SHIFT) and high - low <= _LARGEST_FLAG else pixels
+
+
+def _turn_of(like: xr.DataArray | xr.Dataset | None) -> int:
+    """How the camera software turned the images."""
+    if like is None:
+        return 0
+    images = like[schema.IMAGES] if isinstance(like, xr.Dataset) else like
+    value = images.attrs.get(schema.ROTATION_FLIP)
+    if value is None and schema.ROTATION_FLIP in images.coords:
+        values = np.unique(np.asarray(images.coords[schema.ROTATION_FLIP].values))
+        if len(values) > 1:
+            raise ValueError(
+                f"the movies are turned in different ways (rotation_flip {', '.join(map(str, values.tolist()))}): "
+                "open their defects with rotation_flip= for each kind"
+            )
+        value = values[0]
+    return max(int(value or 0), 0)
+
+
+def _turn_between(url: str, listed: int | None, images: int) -> int:
+    """How a list is to be turned: one of MotionCor, one that says nothing, and one turned as the images lie as they."""
+    if listed is None or listed == images:
+        return 0
+    if listed and images:
+        raise MrcFormatError(
+            f"the list is turned by RotationAndFlip {listed}, the images by {images}: give rotation_flip=", url=url
+        )
+    return images
+
+
+def _read_text(url: str, options: Mapping[str, Any] | None) -> bytes:
     with open_source(url, options) as source:
-        data = source.read_at(0, source.size)
+        return source.read_at(0, source.size)
+
+
+def _parsed(url: str, data: bytes, size: tuple[int, int] | None) -> tuple[NDArray[np.bool_], str | None]:
+    """The mask, and where its row 0 is: None where it is that of the images."""
     try:
         found = parse_defects(data.decode())
         size = size or found.size
@@ -185,7 +253,7 @@ def write_defects(
     else:
         pixels = bad.values
         upper = bad.attrs.get(schema.ORIGIN) == UPPER
-        text = motioncor_text(pixels) if kind == "motioncor" else serialem_text(pixels if upper else pixels[::-1])
+        text = motioncor_text(pixels) if kind == "motioncor" else _serialem(bad, upper)
         with create_file(path) as file:
             file.write(text.encode())
-    return open_defects(path, like=bad, kind=kind)
+    return open_defects(path, like=bad, kind=kind, rotation_flip=0)

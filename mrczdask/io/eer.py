@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.formats.facts import ANGSTROM_PER_M, accumulated_dose, credible, credible_along, parse_time
+from mrczdask.formats.facts import ANGSTROM_PER_M, accumulated_dose, credible, credible_along, parse_time, utc_offset
 from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.sidecar import read_sidecar
@@ -39,8 +39,8 @@ BITS: Final = {65000: (8, 2, 2), 65001: (7, 2, 2), 65002: (7, 2, 2)}
 """Bits of a run, and of the place of the electron inside its pixel along x and y; 65002 may say others in its tags."""
 UPSAMPLINGS: Final = (1, 2, 4)
 """Grids on which electrons are rendered: 4096, 8192 and 16384 pixels for a Falcon 4."""
-PLACE_BITS: Final = (2, 2)
-"""The one size of the place inside a pixel on whose meaning the format description and imagecodecs agree."""
+MAX_PLACE_BITS: Final = 2
+"""Bits of the place inside a pixel, along a side, up to which imagecodecs decodes as the format description says."""
 
 Items = Mapping[str, tuple[str, str]]
 
@@ -141,12 +141,9 @@ def open_eer(
         stamp = str(source.fingerprint)
         items = _items(every[0].tags.valueof(ACQUISITION_TAG))
         each = [credible(schema.DOSE, _items(page.tags.valueof(FRAME_TAG)).get("dose", ("",))[0]) for page in pages]
-        bits = _bits(pages[0])
-        if upsampling > 1 and bits[1:] != PLACE_BITS:
-            raise MrcFormatError(
-                f"electrons are placed in their pixels with {bits[1]} + {bits[2]} bits, and only 2 + 2 are understood: "
-                "upsampling=1 reads the file"
-            )
+        bits = _bits_of(pages)
+        _check_upsampling(upsampling, bits)
+        notes = _notes(pages[0])
     reader = EerReader(
         url=url,
         shape=(n, ny * upsampling, nx * upsampling),
@@ -158,13 +155,14 @@ def open_eer(
         storage_options=storage_options,
         stamp=stamp,
     )
-    return _movie(reader, items, each, storage_options)
+    return _movie(reader, items, each, notes, storage_options)
 
 
 def _movie(
     reader: EerReader,
     items: Items,
     dose_of_frames: Sequence[float | None],
+    notes: tuple[str, ...],
     storage_options: Mapping[str, Any] | None,
 ) -> MovieFile:
     n_raw = len(reader.segments)
@@ -176,16 +174,23 @@ def _movie(
         attrs[schema.PIXEL_SIZE] = (np.asarray(pixel) / reader.upsampling).tolist()
     encoding: dict[str, Any] = {
         schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(reader.url)),
-        "eer": {"upsampling": reader.upsampling, "frames_per_fraction": reader.group, "camera_frames": n_raw},
+        schema.EER: {"upsampling": reader.upsampling, "frames_per_fraction": reader.group, "camera_frames": n_raw},
     }
+    if notes or beside.notes:
+        encoding[schema.NOTES] = (*notes, *beside.notes)
     rate = credible(schema.DOSE_RATE, items.get("meanDoseRate", ("",))[0])
+    session = {**beside.session, **({schema.DOSE_RATE: rate} if rate else {})}
+    said = items.get("timestamp", ("",))[0]
+    if (own := parse_time(said)) is not None:  # the zone of another clock is not that of this one
+        offset = utc_offset(said)
+        session |= {} if offset is None and schema.UTC_OFFSET not in session else {schema.UTC_OFFSET: offset}
     return MovieFile(
         reader,
         coords={name: ((schema.FRAME,), values) for name, values in _grouped(along, reader)},
         attrs=attrs,
         encoding=encoding,
-        acquired=parse_time(items["timestamp"][0]) if "timestamp" in items else beside.acquired,
-        session={**beside.session, **({schema.DOSE_RATE: rate} if rate else {})},
+        acquired=beside.acquired if own is None else own,
+        session=session,
     )
 
 
@@ -196,10 +201,44 @@ def _grouped(along: Mapping[str, NDArray[np.float64]], reader: EerReader) -> Ite
         yield name, values[first :: reader.group][: reader.shape[0]]
 
 
+def _bits_of(pages: Sequence[Any]) -> tuple[int, int, int]:
+    """The bits of an electron, which all frames have in common."""
+    first = _bits(pages[0])
+    for frame, page in enumerate(pages):
+        if _bits(page) != first:
+            raise MrcFormatError(
+                f"an electron has {_bits(page)} bits, in frame 0 {first}: the header is corrupt", frame=frame
+            )
+    return first
+
+
+def _check_upsampling(upsampling: int, bits: tuple[int, int, int]) -> None:
+    """Raise where the place of an electron is not known on so fine a grid."""
+    _, across, down = bits
+    finest = 1 << min(across, down) if max(across, down) <= MAX_PLACE_BITS else 1
+    if upsampling > finest:
+        raise MrcFormatError(
+            f"electrons are placed in their pixels with {across} + {down} bits: upsampling={upsampling} is finer than "
+            f"is known or understood, upsampling={finest} reads the file"
+        )
+
+
+def _notes(page: Any) -> tuple[str, ...]:
+    """The compression whose bits stand in tags, without them."""
+    if int(page.compression) != EER_COMPRESSIONS[-1] or any(tag in page.tags for tag in BIT_TAGS):
+        return ()
+    skip, across, down = BITS[EER_COMPRESSIONS[-1]]
+    return (f"the tags of the bits of an electron are missing: {skip} + {across} + {down} are taken",)
+
+
 def _bits(page: Any) -> tuple[int, int, int]:
     skip, horizontal, vertical = BITS[int(page.compression)]
     if int(page.compression) != EER_COMPRESSIONS[-1]:
         return skip, horizontal, vertical
+    missing = [tag for tag in BIT_TAGS if tag not in page.tags]
+    if missing and len(missing) < len(BIT_TAGS):
+        listed = ", ".join(map(str, missing))
+        raise MrcFormatError(f"page {page.index} lacks the tag {listed} that tells the bits of an electron: corrupt")
     skip, horizontal, vertical = (
         int(page.tags.valueof(tag, default))
         for tag, default in zip(BIT_TAGS, (skip, horizontal, vertical), strict=True)

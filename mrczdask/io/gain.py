@@ -20,6 +20,7 @@ from mrczdask.errors import MrcFormatError
 from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, lazy_variable, open_movie
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.mrcz_writer import write_mrcz
+from mrczdask.io.notes import warn_of_notes
 from mrczdask.io.source import unwrapped_name
 from mrczdask.io.tiff import open_tiff
 from mrczdask.io.tiff_writer import LOWER, UPPER, write_tiff
@@ -63,7 +64,8 @@ def open_gain(
     -------
     xarray.DataArray
         `gain` (y, x) float32, one lazy chunk. Attributes: `convention`, "multiply" or "divide", and `origin`, "lower"
-        (MRC) or "upper" (TIFF and EER). A gain <= 0 marks a defect.
+        (MRC) or "upper" (TIFF and EER), and `rotation_flip` where the file says how it was turned. A gain <= 0 marks a
+        defect. Of a `.gain` file with more pages the first one is the gain.
 
     Raises
     ------
@@ -108,17 +110,20 @@ def open_gain(
     said = images.attrs.get(schema.CONVENTION)
     used = convention or (said if said in (MULTIPLY, DIVIDE) else MULTIPLY)
     origin = UPPER if used == EER else images.attrs.get(schema.ORIGIN, LOWER)
-    gain.attrs = {schema.CONVENTION: DIVIDE if used == EER else used, schema.ORIGIN: origin}
-    gain.encoding = {}
+    turn = {k: v for k, v in images.attrs.items() if k == schema.ROTATION_FLIP}
+    gain.attrs = {schema.CONVENTION: DIVIDE if used == EER else used, schema.ORIGIN: origin, **turn}
+    notes = images.encoding.get(schema.NOTES)
+    gain.encoding = {schema.NOTES: notes} if notes else {}
     return gain
 
 
 def _open_images(url: str, storage_options: Mapping[str, Any] | None) -> xr.DataArray:
-    """The file as a movie of whole frames; `.gain` is a TIFF under another name."""
+    """The file as a movie of whole frames; `.gain` is a TIFF under another name, whose first page is the gain."""
     whole = {schema.FRAME: 1, schema.Y: -1, schema.X: -1}
     if _suffix(url) != EER_GAIN_SUFFIX:
         return open_movie(url, chunks=whole, storage_options=storage_options)
-    movie = open_tiff(url, storage_options=storage_options)
+    movie = open_tiff(url, first_page=True, storage_options=storage_options)
+    warn_of_notes([(url, movie.encoding)])
     array = MovieArray([movie.reader], session=False)
     images = xr.DataArray(lazy_variable(array, schema.MOVIE_DIMS, movie.attrs, movie.encoding))
     return images.chunk(whole, inline_array=False)
@@ -219,7 +224,8 @@ def _oriented(image: xr.DataArray, convention: str, origin: str) -> xr.DataArray
         values = np.divide(1.0, values, out=np.zeros_like(values), where=good)
     if image.attrs.get(schema.ORIGIN, origin) != origin:
         values = values[::-1]
-    attrs = {schema.CONVENTION: convention, schema.ORIGIN: origin}
+    turn = {k: v for k, v in image.attrs.items() if k == schema.ROTATION_FLIP}
+    attrs = {schema.CONVENTION: convention, schema.ORIGIN: origin, **turn}
     return xr.DataArray(np.ascontiguousarray(values), dims=image.dims, attrs=attrs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
 
@@ -19,6 +19,14 @@ from mrczdask.formats.mrc_fields import HEADER_BYTES
 from mrczdask.formats.mrcz import FrameTable, check_compressed, check_table, raw_table, walk_chunks
 from mrczdask.io.source import Source, is_remote, is_wrapped, local_path, open_source
 from mrczdask.io.write import replace_file
+
+_BEYOND: Final = 4096
+"""Bytes behind the header that show whether there is an extended header."""
+
+
+def read_header(source: Source, *, signed: bool | None = None) -> MrcHeader:
+    """The header of a file, with the size of the file and the bytes behind the 1024 as witnesses of NSYMBT."""
+    return parse_header(source.read_at(0, HEADER_BYTES + _BEYOND), signed=signed, size=source.size)
 
 
 def find_frames(
@@ -132,7 +140,7 @@ def frame_index(url: str | os.PathLike[str], *, storage_options: Mapping[str, An
     url = os.fspath(url)
     try:
         with open_source(url, storage_options) as source:
-            header = parse_header(source.read_at(0, HEADER_BYTES))
+            header = read_header(source)
             table, found = find_frames(source, header, url, storage_options=storage_options)
     except MrcFormatError as error:
         raise error.at(url) from None
@@ -171,7 +179,7 @@ def write_index(url: str | os.PathLike[str], *, sidecar: bool = False) -> str:
     path = local_path(url)
     try:
         with open_source(path) as source:
-            header = parse_header(source.read_at(0, HEADER_BYTES))
+            header = read_header(source)
             if header.layout != "blosc":
                 raise MrcFormatError("the file is not compressed: its frames need no index")
             table = walk_chunks(header, source.size, source.read_ranges)

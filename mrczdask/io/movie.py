@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -11,9 +11,12 @@ import xarray as xr
 from xarray.core import indexing
 
 from mrczdask import schema
+from mrczdask.io.lengths import join
 from mrczdask.io.movie_array import MovieArray
+from mrczdask.io.notes import warn_of_notes
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import absolute, unwrapped_name
+from mrczdask.io.urls import expand_urls
 
 if TYPE_CHECKING:
     from mrczdask.formats.facts import Facts
@@ -21,12 +24,14 @@ if TYPE_CHECKING:
 
 TIFF_SUFFIXES: Final = (".tif", ".tiff", ".gtiff")
 EER_SUFFIXES: Final = (".eer",)
+GAIN_SUFFIX: Final = ".gain"
+"""A TIFF whose first page is the gain reference of EER movies."""
 
 Chunks = Literal["auto"] | Mapping[str, Any] | int | None
 
 
 def open_movie(
-    url: str | os.PathLike[str],
+    url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     chunks: Chunks = "auto",
     signed: bool | None = None,
@@ -39,14 +44,16 @@ def open_movie(
 
     Parameters
     ----------
-    url : str or path
-        A file, local or at any url fsspec knows ("s3://bucket/movie.mrcz"). `.gz`, `.bz2` and `.xz` are unpacked
-        as they are read: for a large movie convert it once.
+    url : str, path or list of them
+        A file, local or at any url fsspec knows ("s3://bucket/movie.mrcz"). `.gz`, `.bz2`, `.xz` and `.zst` are
+        unpacked as they are read: for a large movie convert it once. Several files are joined along `frame`, and so
+        are those that a pattern ("frame_*.tif") stands for, if each holds one frame.
     chunks : "auto", mapping, int or None
         Dask chunks. "auto": whole frames, 32 to 128 MB a chunk when counted at 4 bytes a pixel. ``{"frame": 1}`` is
         the interactive choice. None: lazy without Dask.
     signed : bool, optional
-        Read mode 0 as int8 (True) or uint8 (False). By default IMOD's rule decides, or the label of an MRCZ file.
+        Read mode 0 as int8 (True) or uint8 (False), byte by byte as they stand. By default IMOD's rule decides, or
+        the label of an MRCZ file; signed bytes of IMOD that hold counts less 128 are read as counts.
     truncated : {"error", "readable"}
         What to do with a file that ends early: refuse it, or give the frames that are whole. MRC and MRCZ only.
     upsampling : {1, 2, 4}
@@ -85,19 +92,26 @@ def open_movie(
     (16, 64)
     """
     ds = movie_dataset(
-        os.fspath(url),
+        url,
         signed=signed,
         truncated=truncated,
         upsampling=upsampling,
         frames_per_fraction=frames_per_fraction,
         storage_options=storage_options,
     )
+    name = os.fspath(url) if isinstance(url, str | os.PathLike) else os.fspath(next(iter(url)))
+    warn_of_notes([(name, ds[schema.IMAGES].encoding)])
     return chunked(ds[schema.IMAGES], chunks)
 
 
-def movie_dataset(url: str, **options: Any) -> xr.Dataset:
+def movie_dataset(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **options: Any) -> xr.Dataset:
     """The movie as a Dataset that is lazy without Dask: what an xarray backend gives. Options as for `open_file`."""
-    movie = open_file(url, **options)
+    urls = expand_urls(given, options.get("storage_options"))
+    url = urls[0]
+    parts = [(one, open_file(one, **options)) for one in urls]
+    if isinstance(given, str | os.PathLike) and len(parts) > 1 and any(part.shape[0] > 1 for _, part in parts):
+        raise ValueError(f"{os.fspath(given)}: {len(parts)} movies match: open_session opens many movies")
+    movie = join(parts)
     coords = dict(movie.coords)
     coords.setdefault(schema.FRAME, ((schema.FRAME,), range(movie.reader.shape[0])))
     coords.setdefault(schema.MOVIE, ((), movie_name(url)))
@@ -123,10 +137,10 @@ def open_file(
     name = unwrapped_name(url).lower()
     if (upsampling, frames_per_fraction) != (1, 1) and not name.endswith(EER_SUFFIXES):
         raise ValueError(f"{url}: upsampling and frames_per_fraction are for EER movies, this file is none")
-    if name.endswith(TIFF_SUFFIXES):
+    if name.endswith((*TIFF_SUFFIXES, GAIN_SUFFIX)):
         from mrczdask.io.tiff import open_tiff
 
-        movie = open_tiff(url, storage_options=storage_options)
+        movie = open_tiff(url, first_page=name.endswith(GAIN_SUFFIX), storage_options=storage_options)
     elif name.endswith(EER_SUFFIXES):
         from mrczdask.io.eer import open_eer
 
@@ -144,18 +158,29 @@ def open_file(
 
 
 def with_facts(movie: MovieFile, facts: Facts) -> MovieFile:
-    """Add what a file beside the movie says; an MRC header is trusted more than it, TIFF tags less."""
-    own_first = schema.MRC_HEADER in movie.encoding
-    encoding = dict(movie.encoding)
-    if facts.notes:
-        encoding[schema.NOTES] = (*encoding.get(schema.NOTES, ()), *facts.notes)
+    """Add what files beside the movie say: an MRC header and an EER file are trusted more than they, TIFF tags less.
+
+    A title in the movie itself tells best how its frames are turned: RotationAndFlip of an mdoc is the turn of the
+    camera also where the frames were saved as they were read.
+    """
+    own_first = schema.MRC_HEADER in movie.encoding or schema.EER in movie.encoding
+    attrs = {**facts.attrs, **movie.attrs} if own_first else {**movie.attrs, **facts.attrs}
+    notes = (*movie.encoding.get(schema.NOTES, ()), *facts.notes)
+    turn, said = movie.attrs.get(schema.ROTATION_FLIP), facts.attrs.get(schema.ROTATION_FLIP)
+    if turn is not None:
+        attrs[schema.ROTATION_FLIP] = turn
+        if said is not None and said != turn and said != movie.attrs.get("rotation_flip_needed"):
+            notes += (f"the title says r/f {turn}, the mdoc file RotationAndFlip = {said}: the title is taken",)
+    session = {**facts.session, **movie.session}
+    if schema.ROTATION_FLIP in attrs:
+        session[schema.ROTATION_FLIP] = attrs[schema.ROTATION_FLIP]
     return replace(
         movie,
         coords={**{name: ((schema.FRAME,), values) for name, values in facts.per_frame.items()}, **movie.coords},
-        attrs={**facts.attrs, **movie.attrs} if own_first else {**movie.attrs, **facts.attrs},
-        encoding=encoding,
+        attrs=attrs,
+        encoding={**movie.encoding, **({schema.NOTES: tuple(dict.fromkeys(notes))} if notes else {})},
         acquired=facts.acquired if movie.acquired is None else movie.acquired,
-        session={**facts.session, **movie.session},
+        session=session,
     )
 
 

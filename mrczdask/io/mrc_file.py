@@ -11,9 +11,10 @@ import numpy as np
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.extended_header import parse_extended_header
-from mrczdask.formats.mrc import MrcHeader, parse_header
+from mrczdask.formats.mrc import MrcHeader
 from mrczdask.formats.mrc_fields import HEADER_BYTES
-from mrczdask.io.index import find_frames
+from mrczdask.formats.serialem import title_attrs
+from mrczdask.io.index import find_frames, read_header
 from mrczdask.io.json_header import kept_attrs, kept_coords, kept_dtype, split_json
 from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.mrc_reader import MrcReader
@@ -46,7 +47,7 @@ def open_mrc(
 def _open(
     source: Source, url: str, signed: bool | None, readable: bool, storage_options: Mapping[str, Any] | None
 ) -> MovieFile:
-    header = parse_header(source.read_at(0, HEADER_BYTES), signed=signed)
+    header = read_header(source, signed=signed)
     table, _ = find_frames(source, header, url, readable=readable, storage_options=storage_options)
     if not len(table):
         raise MrcFormatError("not one whole frame is in the file: it is truncated", frame=0, byte=header.data_offset)
@@ -75,8 +76,9 @@ def _open(
         schema.MRC_HEADER: header,
         schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url)),
     }
-    if facts.notes:
-        encoding[schema.NOTES] = facts.notes
+    notes = (*header_notes(header), *facts.notes)
+    if notes:
+        encoding[schema.NOTES] = notes
     scalars = {name: coord[1][()] for name, coord in kept.items() if coord[0] == ()}
     session = {**facts.session, **{name: scalars[name] for name in _ALONG_MOVIE if name in scalars}}
     acquired = scalars.get(schema.ACQUIRED)
@@ -84,9 +86,24 @@ def _open(
     return MovieFile(reader, coords, attrs, encoding, acquired, session)
 
 
+def header_notes(header: MrcHeader) -> tuple[str, ...]:
+    """What in the header was not taken as it stands, and why."""
+    notes = []
+    if header.stale_nsymbt is not None:
+        notes.append(
+            f"NSYMBT says {header.stale_nsymbt} bytes of extended header and the file has none: the pixels are read "
+            "from byte 1024"
+        )
+    if header.shifted:
+        notes.append(
+            "signed bytes of IMOD, which hold the pixel less 128: read as 0..255; signed=True reads them as they stand"
+        )
+    return tuple(notes)
+
+
 def _attrs(header: MrcHeader) -> dict[str, Any]:
     """What the 1024 bytes say, under the names of the data model."""
-    attrs: dict[str, Any] = {schema.ORIGIN: "lower"}
+    attrs: dict[str, Any] = {schema.ORIGIN: "lower", **title_attrs(header.labels)}
     if header.pixel_size is not None:
         x, y, _ = header.pixel_size
         attrs[schema.PIXEL_SIZE] = x if abs(x - y) <= SQUARE * x else [x, y]

@@ -20,7 +20,7 @@ from mrczdask.formats.blosc_frame import (
     cut_blocks,
     parse_chunk_header,
 )
-from mrczdask.formats.mrc import MrcHeader
+from mrczdask.formats.mrc import SHIFT, MrcHeader
 from mrczdask.formats.mrc_fields import COMPLEX_INT16
 from mrczdask.formats.mrcz import FrameTable
 from mrczdask.formats.pixels import pixels, unpack_lines
@@ -45,6 +45,7 @@ class MrcReader:
     signed_known: bool
     line_bytes: int
     table: FrameTable = field(repr=False)
+    shifted: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     stamp: str = field(default="", repr=False)
     """What changes when the file does: with it in the names of Dask, a cluster never gives pixels of the old file."""
@@ -64,6 +65,8 @@ class MrcReader:
         _, ny, nx = header.shape
         stored = header.stored
         in_memory = np.dtype("c8") if header.mode == COMPLEX_INT16 else stored.base.newbyteorder("=")
+        if header.shifted:
+            dtype = in_memory = np.dtype("u1")
         bands = () if header.mode == COMPLEX_INT16 else stored.shape
         return cls(
             url=url,
@@ -75,6 +78,7 @@ class MrcReader:
             signed_known=header.signed_known,
             line_bytes=header.line_bytes,
             table=table,
+            shifted=header.shifted,
             storage_options=storage_options,
             stamp=stamp,
         )
@@ -95,8 +99,8 @@ class MrcReader:
             raise error.at(self.url) from None
         if not self.signed_known and out.size and out.min() < 0:
             warnings.warn(
-                f"{self.url}: mode 0 without a word on its sign is read as int8 and holds negative values; "
-                "open_movie(..., signed=False) reads 0..255",
+                f"{self.url}: mode 0 without a sure word on its sign is read as int8 and holds negative values; "
+                "open_movie(..., signed=False) reads 0..255, and under a header of IMOD 128 more are its counts",
                 AmbiguousFileWarning,
                 stacklevel=2,
             )
@@ -123,6 +127,8 @@ class MrcReader:
             lines: NDArray[np.uint8] = np.frombuffer(raw, np.uint8).reshape(n_rows, self.line_bytes)
             return unpack_lines(lines, self.shape[2])
         view = pixels(raw, self.stored, n_rows, self.shape[2])
+        if self.shifted:  # in bytes that wrap, adding 128 is turning the highest bit
+            return np.bitwise_xor(view.view(np.uint8), np.uint8(SHIFT))
         if self.dtype == np.dtype("c8") and self.stored.shape == (2,):
             return np.ascontiguousarray(view, dtype=np.float32).view(np.complex64)[..., 0]
         return view

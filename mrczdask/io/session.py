@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,10 +14,15 @@ import xarray as xr
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError, MrczdaskWarning
+from mrczdask.formats.epu import gain_stem, movie_stem
+from mrczdask.io.lengths import Lengths, aborted, checked_lengths, cut
 from mrczdask.io.movie import Chunks, chunked, coord_variable, lazy_variable, open_file
 from mrczdask.io.movie_array import MovieArray
+from mrczdask.io.notes import warn_of_notes
 from mrczdask.io.reader import MovieFile
-from mrczdask.io.source import is_remote, local_path, unwrapped_name
+from mrczdask.io.source import unwrapped_name
+from mrczdask.io.urls import expand_urls as expand_urls
+from mrczdask.io.urls import natural_key as natural_key
 
 if TYPE_CHECKING:
     from mrczdask.io.mrc_file import Truncated
@@ -36,6 +40,7 @@ def open_session(
     *,
     order: Order = "time",
     errors: Literal["raise", "skip"] = "raise",
+    lengths: Lengths = "same",
     chunks: Chunks = "auto",
     signed: bool | None = None,
     truncated: Truncated = "error",
@@ -48,13 +53,17 @@ def open_session(
     Parameters
     ----------
     urls : str, path or iterable of them
-        Files, or patterns such as "session/*.mrcz" or "s3://bucket/session/*.mrcz".
+        Files, or patterns such as "session/*.mrcz" or "s3://bucket/session/*.mrcz". Gain references that EPU put beside
+        the movies (`..._gain.tiff`) are no movies: they are named in `gain_reference`.
     order : {"time", "name", "given"}
-        By time of acquisition (mdoc, extended header, JSON), else by natural name order with a warning: movie_2 comes
-        before movie_10. Neighbours in this order are what KOMA averages.
+        By time of acquisition (mdoc, EPU's XML and names, extended header, JSON), else by natural name order with a
+        warning: movie_2 comes before movie_10. Neighbours in this order are what KOMA averages.
     errors : {"raise", "skip"}
         What to do with movies that cannot be opened or have another shape than most: an error that lists them, or a
         warning that does and a session without them.
+    lengths : {"same", "shortest"}
+        What to do where the numbers of frames differ, as those of EER movies do by one or two: refuse, or take as many
+        frames of each movie as the shortest has. One with less than half the frames of most does not fit.
     chunks : "auto", mapping, int or None
         As in `open_movie`; a chunk never holds more than one movie.
     signed : bool, optional
@@ -70,8 +79,9 @@ def open_session(
     -------
     xarray.Dataset
         `images` (movie, frame, y, x); along `movie` the coordinates `movie` (unique names; parent folders are taken in
-        until they are), `url`, `n_frames`, and where known `acquired`, `dose_rate`, `gain_reference`. Integer
-        dtypes are promoted to one that holds them all.
+        until they are), `url`, `n_frames`, and where known `acquired` by the clock of the microscope, `utc_offset`
+        (minutes), `dose_rate`, `gain_reference`, `rotation_flip` (-1: not known). Integer dtypes are promoted to one
+        that holds them all.
 
     Raises
     ------
@@ -80,7 +90,7 @@ def open_session(
     MrcFormatError
         With ``errors="raise"``: movies that cannot be opened or do not fit.
     ValueError
-        `order` is none of the three, or an option for EER is given for other files.
+        `order` or `lengths` is none of those listed, or an option for EER is given for other files.
 
     Notes
     -----
@@ -99,7 +109,8 @@ def open_session(
     {'movie': 3, 'frame': 4, 'y': 16, 'x': 16}
     """
     checked_order(order)
-    found = expand_urls(urls, storage_options)
+    checked_lengths(lengths)
+    found = without_gains(expand_urls(urls, storage_options))
     opener = partial(
         open_file,
         signed=signed,
@@ -109,44 +120,34 @@ def open_session(
         storage_options=storage_options,
     )
     opened = open_all(found, errors, opener)
+    opened = _shortened(opened, errors) if lengths == "shortest" else opened
     opened = of_one_shape(opened, errors)
     opened = ordered(opened, order)
+    warn_of_notes((url, movie.encoding) for url, movie in opened)
     return _dataset(opened, chunks)
 
 
-def expand_urls(
-    urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], storage_options: Mapping[str, Any] | None = None
-) -> list[str]:
-    """The files that urls and patterns stand for, each once, patterns in natural name order."""
-    given = [urls] if isinstance(urls, str | os.PathLike) else list(urls)
-    found: list[str] = []
-    for path in given:
-        item = str(os.fspath(path))
-        if not any(mark in item for mark in "*?[") or (not is_remote(item) and os.path.exists(local_path(item))):
-            found.append(item)
-            continue
-        matches = sorted(_glob(item, storage_options), key=natural_key)
-        if not matches:
-            raise FileNotFoundError(f"{item}: no file matches")
-        found += matches
-    if not found:
-        raise FileNotFoundError("no movie was named: give at least one url or pattern")
-    return list(dict.fromkeys(found))
+def without_gains(urls: Sequence[str]) -> list[str]:
+    """The files that are not gain references of EPU beside movies among the others."""
+    named = [url.rpartition("/") for url in urls]
+    movies = {folder + slash + stem for folder, slash, name in named if (stem := movie_stem(unwrapped_name(name)))}
+    gains = [gain_stem(unwrapped_name(name)) for _, _, name in named]
+    return [
+        url
+        for url, (folder, slash, _), gain in zip(urls, named, gains, strict=True)
+        if gain is None or folder + slash + gain not in movies
+    ]
 
 
-def _glob(pattern: str, storage_options: Mapping[str, Any] | None) -> list[str]:
-    from fsspec.core import url_to_fs
-
-    fs, path = url_to_fs(pattern, **dict(storage_options or {}))
-    matches = [str(match) for match in fs.glob(path)]
-    if not is_remote(pattern):
-        return matches if os.path.isabs(pattern) else [os.path.relpath(match) for match in matches]
-    return [fs.unstrip_protocol(match) for match in matches]
-
-
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key by which movie_2 comes before movie_10."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
+def _shortened(opened: Sequence[tuple[str, MovieFile]], errors: str) -> list[tuple[str, MovieFile]]:
+    """The movies with as many frames as the shortest of those that were not stopped."""
+    stopped = aborted([movie for _, movie in opened])
+    short = [f"{url} {movie.shape[0]} frames" for (url, movie), bad in zip(opened, stopped, strict=True) if bad]
+    if short:
+        _refuse_or_skip(errors, "have less than half the frames of most", short)
+    whole = [one for one, bad in zip(opened, stopped, strict=True) if not bad]
+    n_frames = min(movie.shape[0] for _, movie in whole)
+    return [(url, cut(movie, n_frames)) for url, movie in whole]
 
 
 def unique_names(urls: Sequence[str]) -> list[str]:
@@ -220,15 +221,17 @@ def of_one_shape(opened: Sequence[tuple[str, D]], errors: str) -> list[tuple[str
     common = max(dict.fromkeys(shapes), key=shapes.count)
     odd = [f"{url} {movie.shape}" for url, movie in opened if movie.shape != common]
     if odd:
-        _refuse_or_skip(errors, f"do not have the shape {common} of the others", odd)
+        longer = {movie.shape[1:] for _, movie in opened} == {common[1:]}
+        also = ', lengths="shortest" (--lengths shortest) takes the first frames of all' if longer else ""
+        _refuse_or_skip(errors, f"do not have the shape {common} of the others", odd, also)
     return [(url, movie) for url, movie in opened if movie.shape == common]
 
 
-def _refuse_or_skip(errors: str, why: str, listed: Sequence[str]) -> None:
+def _refuse_or_skip(errors: str, why: str, listed: Sequence[str], also: str = "") -> None:
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
     text = f"{len(listed)} movies {why}: {'; '.join(listed[:_LISTED])}{more}"
     if errors != "skip":
-        raise MrcFormatError(f'{text}. open_session(..., errors="skip") leaves them out')
+        raise MrcFormatError(f'{text}. open_session(..., errors="skip") (--skip-unfit) leaves them out{also}')
     warnings.warn(f"{text}: left out", MrczdaskWarning, stacklevel=4)
 
 
@@ -249,7 +252,14 @@ def ordered(opened: Sequence[tuple[str, D]], order: Order) -> list[tuple[str, D]
                 stacklevel=3,
             )
         return by_name
-    return sorted(by_name, key=lambda entry: entry[1].acquired or np.datetime64("NaT"))
+    zones = all(movie.session.get(schema.UTC_OFFSET) is not None for _, movie in opened)
+    return sorted(by_name, key=lambda entry: _moment(entry[1], zones))
+
+
+def _moment(movie: Described, zones: bool) -> np.datetime64:
+    """When a movie was acquired: in UTC where all movies tell their zone, since clocks are set back in autumn."""
+    local = movie.acquired or np.datetime64("NaT")
+    return local - np.timedelta64(int(movie.session[schema.UTC_OFFSET]), "m") if zones else local
 
 
 def _dataset(opened: Sequence[tuple[str, MovieFile]], chunks: Chunks) -> xr.Dataset:
@@ -287,7 +297,7 @@ def coords_of(urls: Sequence[str], movies: Sequence[Described]) -> dict[str, xr.
     }
     if all(movie.acquired is not None for movie in movies):
         along[schema.ACQUIRED] = np.array([movie.acquired for movie in movies], "datetime64[ns]")
-    for name in (schema.DOSE_RATE, schema.GAIN_REFERENCE):
+    for name in (schema.DOSE_RATE, schema.GAIN_REFERENCE, schema.UTC_OFFSET, schema.ROTATION_FLIP):
         values = [movie.session.get(name) for movie in movies]
         if any(value is not None for value in values):
             along[name] = np.array([_missing(name) if value is None else value for value in values])
@@ -297,7 +307,7 @@ def coords_of(urls: Sequence[str], movies: Sequence[Described]) -> dict[str, xr.
 
 
 def _missing(name: str) -> Any:
-    return "" if name == schema.GAIN_REFERENCE else np.nan
+    return {schema.GAIN_REFERENCE: "", schema.ROTATION_FLIP: -1}.get(name, np.nan)
 
 
 def _frame_coords(movies: Sequence[Described], n_frames: int) -> dict[str, xr.Variable]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import io
 import lzma
 import os
 import re
@@ -33,7 +34,24 @@ _SECRET: Final = re.compile(
 """What stands in front of a password, token or signature in urls and in the messages of clients."""
 _FINAL_ERRORS: Final = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotImplementedError)
 
-_WRAPPERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+def _open_zstd(raw: IO[bytes], mode: str) -> IO[bytes]:
+    """A Zstandard file unpacked whole into memory: numcodecs has no stream."""
+    from numcodecs import zstd
+
+    data = raw.read()
+    try:
+        return io.BytesIO(zstd.decompress(data) if data else b"")
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+_WRAPPERS: Final[dict[str, Callable[..., Any]]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _open_zstd,
+}
 _PIECE: Final = 1 << 20
 
 
@@ -80,7 +98,7 @@ def unwrapped_name(url: str) -> str:
 
 
 def is_wrapped(url: str) -> bool:
-    """Whether the whole file is compressed: gzip, bzip2 or xz by its suffix."""
+    """Whether the whole file is compressed: gzip, bzip2, xz or Zstandard by its suffix."""
     return unwrapped_name(url) != url
 
 
@@ -93,7 +111,7 @@ def open_source(
     Parameters
     ----------
     url : str
-        A path, or any url fsspec knows. A `.gz`, `.bz2` or `.xz` file is read through its wrapper.
+        A path, or any url fsspec knows. A `.gz`, `.bz2`, `.xz` or `.zst` file is read through its wrapper.
     storage_options : mapping, optional
         Passed to the fsspec file system.
     size : int, optional
@@ -250,8 +268,13 @@ def _open_wrapped(url: str, storage_options: Mapping[str, Any] | None) -> Iterat
     import fsspec
 
     opener = _WRAPPERS[os.path.splitext(url)[1].lower()]
-    with fsspec.open(url, "rb", **dict(storage_options or {})) as raw, opener(raw, "rb") as stream:
-        yield _WrappedSource(stream, url, _fingerprint(url, storage_options))
+    with fsspec.open(url, "rb", **dict(storage_options or {})) as raw:
+        try:
+            stream = opener(raw, "rb")
+        except ValueError as error:
+            raise MrcFormatError(f"the compressed wrapper is corrupt or truncated: {error}", url=url) from None
+        with stream:
+            yield _WrappedSource(stream, url, _fingerprint(url, storage_options))
 
 
 def _fingerprint(url: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:

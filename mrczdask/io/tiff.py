@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,8 @@ from mrczdask import schema
 from mrczdask.errors import MrcFormatError
 from mrczdask.formats.facts import credible, datetime64
 from mrczdask.formats.miniheader import PILATUS_MARKS, is_dectris, parse_miniheader
+from mrczdask.formats.pixels import unpack_lines
+from mrczdask.formats.serialem import is_full_size, is_halved_size, says_packed, title_attrs
 from mrczdask.io.json_header import KEY, kept_coords, split_json
 from mrczdask.io.movie_array import preferred_chunks
 from mrczdask.io.reader import MovieFile
@@ -72,11 +74,16 @@ class TiffReader:
     across: int = 1
     stored: np.dtype[Any] | None = None
     """Dtype of plain pixels that follow each other, of which any rows are read; None: strips and tiles are decoded."""
+    packed4: bool = False
+    """Each byte that tifffile gives holds two pixels of 4 bits, the lower half first."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     stamp: str = field(default="", repr=False)
 
     def read_into(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         """Fill `out` with rows and columns of the frames; only the strips that hold them are read."""
+        if self.packed4:
+            self._read_packed(out, frames, rows, cols)
+            return
         if self.stored is not None:
             self._read_plain(out, frames, rows, cols)
             return
@@ -90,6 +97,17 @@ class TiffReader:
                 for segment, data in zip(wanted, parts, strict=True):
                     at = (frames[place], segment)
                     self._decode(keyframe, unpack, out[place], data, at, rows, cols)
+
+    def _read_packed(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
+        """Read the bytes that hold the columns, a frame at a time, and unpack them."""
+        n, ny, nx = self.shape
+        as_bytes = replace(self, shape=(n, ny, nx // 2), packed4=False)
+        held = slice(cols.start // 2, -(-cols.stop // 2))
+        line = np.empty((1, rows.stop - rows.start, held.stop - held.start), np.uint8)
+        for place, frame in enumerate(frames):
+            as_bytes.read_into(line, [frame], rows, held)
+            pixels = unpack_lines(line[0], 2 * line.shape[2])
+            out[place] = pixels[:, cols.start - 2 * held.start : cols.stop - 2 * held.start]
 
     def _read_plain(self, out: NDArray[Any], frames: Sequence[int], rows: slice, cols: slice) -> None:
         assert self.stored is not None
@@ -140,20 +158,23 @@ def _unpacker(keyframe: Any) -> Unpack:
     return lambda data, size: lzw_unpack(imagecodecs.bitorder_decode(data) if reverse else data, size)
 
 
-def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> MovieFile:
+def open_tiff(url: str, *, first_page: bool = False, storage_options: Mapping[str, Any] | None = None) -> MovieFile:
     """Open a TIFF movie without reading a pixel.
 
     Parameters
     ----------
     url : str
         A multi-page TIFF or BigTIFF of gray pages that are alike, local or at any url fsspec knows.
+    first_page : bool
+        Take the first page alone, with a note where there are more: of references, whose other pages are other things.
     storage_options : mapping, optional
         For the fsspec file system.
 
     Returns
     -------
     MovieFile
-        Attributes: `origin` ("upper"), `pixel_size_angstrom` where the resolution tags hold one.
+        Attributes: `origin` ("upper"), `pixel_size_angstrom` where the resolution tags hold one, `rotation_flip` and
+        `tilt_axis_angle_deg` where the description says them.
 
     Raises
     ------
@@ -167,10 +188,17 @@ def open_tiff(url: str, *, storage_options: Mapping[str, Any] | None = None) -> 
         if not pages:
             raise MrcFormatError("the file has only pages of reduced resolution")
         _check_gray(pages[0])
+        n_pages = len(pages)
+        pages = pages[:1] if first_page else pages
         reader = _reader(tif, pages, source, url, storage_options)
         attrs, acquired = _tag_attrs(tif, pages[0]), pages[0].datetime
         user, own = split_json(_document(pages[0].description))
         notes = _notes(pages[0])
+        if len(pages) < n_pages:
+            notes += (f"the file has {n_pages} pages: the first one is read",)
+        reader, packed_notes = _as_packed(reader, pages[0].description)
+        notes += packed_notes
+        attrs = title_attrs([pages[0].description]) | attrs if not own else attrs
     attrs |= dict(own.get("attrs", {})) | ({schema.METADATA: user} if user else {})
     encoding: dict[str, Any] = {schema.PREFERRED_CHUNKS: preferred_chunks(reader.shape, wrapped=is_wrapped(url))}
     if notes:
@@ -201,7 +229,7 @@ def _reader(
     plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
     plain = plain and page.bitspersample == page.dtype.itemsize * 8
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder) if plain else None
-    segments = _stacked(tif, page, source.size) if plain and len(pages) == 1 else None
+    segments = _stacked(tif, page, source.size) if plain and len(tif.pages) == 1 else None
     if segments is None:
         segments = find_segments(pages, source.size)
     if stored is not None:
@@ -222,6 +250,25 @@ def _reader(
         storage_options=storage_options,
         stamp=str(source.fingerprint),
     )
+
+
+def _as_packed(reader: TiffReader, description: str) -> tuple[TiffReader, tuple[str, ...]]:
+    """The reader of 4-bit pixels where bytes hold two of them, as SerialEM writes super-resolution frames.
+
+    The description says it. Without one the size does, as in IMOD: no detector has frames of half a side.
+    """
+    n, ny, nx = reader.shape
+    said, halved = says_packed(description), is_halved_size(nx, ny)
+    if not (said or halved):
+        return reader, ()
+    if reader.dtype not in (np.dtype(np.uint8), np.dtype(np.int8)) or is_full_size(nx, ny):
+        what = f"pixels are {reader.dtype} and frames {nx} x {ny}"
+        return reader, (f"the description says 4 bits packed, {what}: read as they stand",) if said else ()
+    packed = replace(reader, shape=(n, ny, 2 * nx), dtype=np.dtype(np.uint8), packed4=True)
+    if said:
+        return packed, ()
+    note = f"{nx} x {ny} bytes are super-resolution frames of two pixels a byte: read as 4-bit pixels"
+    return packed, (note,)
 
 
 def _stacked(tif: Any, page: Any, size: int) -> Segments | None:

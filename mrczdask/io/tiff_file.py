@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrczdask.errors import MissingExtraError, MrcFormatError, MrczdaskError
+from mrczdask.formats.first_bytes import is_tiff, kind_of
 from mrczdask.io.source import Source, open_source
 
 LOCAL_BUFFER: Final = 16 << 10
@@ -23,6 +24,7 @@ MAX_RATIO: Final = 1 << 16
 SLACK_BYTES: Final = 1 << 20
 MANY_BYTES: Final = 64 << 20
 """Compressed bytes held at once while frames are read."""
+_HEAD: Final = 1024
 EER_COMPRESSIONS: Final = (65000, 65001, 65002)
 
 
@@ -91,8 +93,17 @@ def open_tiff_file(url: str, storage_options: Mapping[str, Any] | None = None) -
     tifffile = tifffile_module()
     with open_source(url, storage_options) as source:
         buffer = REMOTE_BUFFER if source.concurrent else LOCAL_BUFFER
-        with faults(url), io.BufferedReader(_SourceFile(source), buffer) as file, tifffile.TiffFile(file) as tif:
-            yield tif, source
+        with faults(url), io.BufferedReader(_SourceFile(source), buffer) as file:
+            try:
+                opened = tifffile.TiffFile(file)
+            except Exception:
+                head = source.read_at(0, _HEAD)
+                kind = None if is_tiff(head) else kind_of(head)
+                if kind is not None:
+                    raise MrcFormatError(f"no TIFF file: this is {kind}", byte=0) from None
+                raise
+            with opened as tif:
+                yield tif, source
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Check an MRC or MRCZ file for every known fault of its writers, and say what to do."""
+"""Check an MRC or MRCZ file for every known fault of its writers, other files frame by frame, and say what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mrczdask.formats.blosc_frame import VERSIONS, parse_chunk_header
 from mrczdask.formats.extended_header import parse_extended_header
 from mrczdask.formats.faults import Finding, find
 from mrczdask.formats.frame_index import SIDECAR_SUFFIX
-from mrczdask.formats.mrc import MrcHeader, parse_header
+from mrczdask.formats.mrc import MrcHeader
 from mrczdask.formats.mrc_fields import BLOSC_CODECS, COMPRESSORS, HEADER_BYTES
 from mrczdask.formats.mrcz import FrameTable, check_compressed, raw_table, walk_chunks
 from mrczdask.formats.validation import (
@@ -28,10 +28,12 @@ from mrczdask.formats.validation import (
     check_statistics,
     check_trailing,
 )
-from mrczdask.io.index import read_sidecar
+from mrczdask.io.frame_check import check_frames, kind_to_read
+from mrczdask.io.index import read_header, read_sidecar
 from mrczdask.io.mrc_file import MAX_EXTENDED_READ
 from mrczdask.io.mrc_reader import MrcReader
 from mrczdask.io.pixel_scan import scan_pixels
+from mrczdask.io.sidecar import read_sidecar as read_beside
 from mrczdask.io.source import Source, is_remote, local_path, open_source, unwrapped_name
 
 _BATCH: Final = 1024
@@ -97,7 +99,8 @@ def validate(
 ) -> ValidationReport:
     """Check an MRC or MRCZ file for the known faults of its writers, or a Zarr archive for lost and damaged shards.
 
-    A damaged file makes findings, not exceptions. Frames are read a few at a time, whatever the size of the file.
+    Of TIFF, EER, HDF5 and other files every frame is read. A damaged file makes findings, not exceptions. Frames are
+    read a few at a time, whatever the size of the file.
 
     Parameters
     ----------
@@ -143,6 +146,10 @@ def validate(
 
         found, images = check_archive(name, pixels=pixels, progress=progress, storage_options=storage_options)
         return ValidationReport(name, _ranked(found), images, pixels)
+    kind = kind_to_read(name, storage_options)
+    if kind is not None:
+        others, n_frames = check_frames(name, kind, pixels=pixels, progress=progress, storage_options=storage_options)
+        return ValidationReport(name, _ranked(others), n_frames, pixels)
     check = _Check(name, storage_options)
     try:
         with open_source(name, storage_options) as source:
@@ -184,7 +191,7 @@ class _Check:
         """Everything but the pixels."""
         raw = source.read_at(0, HEADER_BYTES)
         try:
-            header = self.header = parse_header(raw)
+            header = self.header = read_header(source)
         except MrcFormatError as error:
             self.add(find("not-mrc", byte=error.byte, problem=error.problem))
             return
@@ -198,6 +205,8 @@ class _Check:
         if header.compressor:
             self.add(*check_chunks(header, self.table, _chunk_headers(source, self.table)))
             self.add(*_sidecar(source, header, self.url, self._options))
+        beside = read_beside(self.url, len(self.table), self._options)
+        self.add(*(find("noted", note=note) for note in beside.notes))
         tail = source.read_at(self.table.end, min(source.size - self.table.end, _MAX_TRAILING))
         self.add(*check_trailing(header, self.table, tail, source.size))
 
@@ -241,7 +250,10 @@ def _raw_frames(source: Source, header: MrcHeader) -> tuple[FrameTable, list[Fin
     try:
         return raw_table(header, source.size), []
     except MrcFormatError as error:
-        fault = find("truncated", frame=error.frame, byte=error.byte, problem=error.problem)
+        code = "truncated" if header.nsymbt_sure else "nsymbt-unsure"
+        fault = find(code, frame=error.frame, byte=error.byte, problem=error.problem)
+    if not header.nsymbt_sure:
+        return _NO_FRAMES, [fault]
     missing = header.data_offset + header.shape[0] * header.frame_bytes - source.size
     if missing == header.nsymbt and header.exttyp == "json" and header.mrcz_version is not None:
         fault = find("append-json", byte=source.size, nsymbt=header.nsymbt)
@@ -306,7 +318,7 @@ def _sidecar(
 
 def _sign(header: MrcHeader, low: float | None) -> Iterator[Finding]:
     """Faults of the sign of mode 0; `low` is the least pixel as int8 if they were read."""
-    if header.mode or header.packed4 or header.stored != np.dtype("i1"):
+    if header.mode or header.packed4 or header.shifted or header.stored != np.dtype("i1"):
         return
     if not header.signed_known:
         yield find("sign-ambiguous" if low is not None and low >= 0 else "sign-unknown", byte=12)

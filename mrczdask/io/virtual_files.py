@@ -206,8 +206,9 @@ def _checked(reader: Any) -> MrcReader:
             "only MRC, MRCZ and HDF5 files lie in chunks that Zarr reads: write_archive copies the others",
             url=reader.url,
         )
-    if reader.packed4 or reader.stored.shape:
-        kind = "4-bit pixels" if reader.packed4 else f"pixels of {reader.stored}"
+    if reader.packed4 or reader.shifted or reader.stored.shape:
+        kind = "signed bytes of IMOD" if reader.shifted else f"pixels of {reader.stored}"
+        kind = "4-bit pixels" if reader.packed4 else kind
         raise MrcFormatError(f"{kind} have no data type in Zarr: write_archive copies them", url=reader.url)
     return reader
 

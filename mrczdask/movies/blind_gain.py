@@ -234,7 +234,8 @@ def _dataset(
     labels = {} if movies.labels is None else movies.labels.coords
     coords = {name: labels[name].variable for name in dims if name in labels}
     inherited = {} if movies.labels is None else movies.labels.attrs
-    kept = {name: inherited[name] for name in (schema.ORIGIN, schema.PIXEL_SIZE) if name in inherited}
+    names = (schema.ORIGIN, schema.PIXEL_SIZE, schema.ROTATION_FLIP)
+    kept = {name: inherited[name] for name in names if name in inherited}
     attrs = {**kept, schema.CONVENTION: convention, **about, **estimate.about, "limits": "; ".join(estimate.limits)}
     return xr.Dataset(
         {

@@ -25,6 +25,7 @@ from mrczdask.movies.arrays import (
     one_chunk,
     result_dtype,
 )
+from mrczdask.movies.camera_turn import check_turn
 from mrczdask.movies.gamma import flattest_exponent
 from mrczdask.movies.gamma import gamma as gamma_of_rate
 from mrczdask.movies.orientation import CONVENTIONS, explain_size, rescaled
@@ -75,8 +76,9 @@ def apply_gain(
     Raises
     ------
     ValueError
-        A reference has another size, lacks a movie or has another `origin` than the images, or both `dose_rate` and
-        `gamma` are given.
+        A reference has another size, lacks a movie or has another `origin` than the images, the images were turned by
+        the camera software (`rotation_flip`) and the gain does not say that it lies as they do, or both `dose_rate`
+        and `gamma` are given.
 
     Notes
     -----
@@ -142,6 +144,7 @@ def gain_factor(
     convention = convention or gain.attrs.get(schema.CONVENTION) or CONVENTIONS[0]
     if convention not in CONVENTIONS:
         raise ValueError(f'the convention of the gain is {convention!r}: give "multiply" or "divide"')
+    check_turn(gain, images, turned)
     _check_origin(gain, images, turned)
     prepare = partial(_prepared, scale=scale, convention=convention, orientation=turned)
     size = images.sizes[schema.Y], images.sizes[schema.X]

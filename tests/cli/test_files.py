@@ -139,3 +139,22 @@ def test_doctor_names_versions(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "numba" in shown
     assert "kernels compiled" in shown
+
+
+def test_options_of_eer_movies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.io.test_eer import SHAPE, camera_frames, write_eer
+
+    for k, n in enumerate((201, 202)):
+        write_eer(tmp_path / f"m{k}.eer", camera_frames(n, SHAPE, seed=k, rate=0.01), SHAPE)
+    movie, session, out = str(tmp_path / "m0.eer"), f"{tmp_path}/*.eer", str(tmp_path / "out")
+    for command in (["convert", movie, f"{out}.mrcz"], ["correct", session, "-o", f"{out}.zarr"]):
+        assert main(command) == 1
+        assert "201 camera frames" in capsys.readouterr().err
+    assert main(["convert", movie, f"{out}.mrcz", "--frames-per-fraction", "50", "--upsampling", "2", "-q"]) == 0
+    assert md.open_movie(f"{out}.mrcz").shape == (4, 2 * SHAPE[0], 2 * SHAPE[1])
+    options = ["--frames-per-fraction", "100", "--koma", "0", "--order", "name", "--outliers", "none", "-q", "--json"]
+    assert main(["correct", session, "-o", f"{out}.zarr", *options]) == 0
+    capsys.readouterr()
+    assert md.open_archive(f"{out}.zarr")["movies"].images.shape == (2, 2, *SHAPE)
+    assert main(["gain", "estimate", session, "--lengths", "shortest", "--method", "means", "--json", "-q"]) == 0
+    assert main(["convert", str(tmp_path / "m.mrc"), f"{out}.tif", "--upsampling", "2"]) == 1

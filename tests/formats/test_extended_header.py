@@ -290,3 +290,44 @@ def test_any_byte_of_an_fei_record_may_be_wrong(where: int, what: int, order: st
     raw[where] = what
     facts = parse_extended_header("FEI1", bytes(raw), order, 3)
     assert all(values.shape == (3,) and not np.isinf(values).any() for values in facts.per_frame.values())
+
+
+SHORTS = {1: 1, 2: 3, 4: 2, 8: 1, 16: 1, 32: 2, 64: 1, 128: 2, 256: 1, 512: 2, 1024: 1}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("room", [0, 24, 1024])
+def test_records_of_serialem_without_exttyp(order: str, room: int) -> None:
+    tilts = [-60, -58, -56, -54, -52]
+    records = b"".join(struct.pack(order + "4h", t * 100, 25 * k, 50, 290) for k, t in enumerate(tilts))
+    facts = parse_extended_header("", records.ljust(room, b"\0"), order, 5, nint=8, nreal=1 | 4 | 8)
+    np.testing.assert_array_equal(facts.per_frame["tilt"], tilts)
+    np.testing.assert_allclose(facts.per_frame["stage_x_um"], [0, 1, 2, 3, 4])
+    assert facts.attrs == {"magnification": 29000.0}
+    for nint, nreal in ((8, 1 | 4), (6, 13), (8, 13 | 2048), (-8, 13), (0, 0)):  # not the bytes that the bits take
+        assert "tilt" not in parse_extended_header("", records, order, 5, nint=nint, nreal=nreal).per_frame
+    assert "tilt" not in parse_extended_header("", records[:-8], order, 5, nint=8, nreal=13).per_frame
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("nreal", [0, 32])
+def test_floats_of_fei_without_exttyp(order: str, nreal: int) -> None:
+    table = np.zeros((1024, 32), order + "f4")
+    table[:3, 0] = -60, 0, 60
+    table[:3, 8:14] = 1.5, 100, 84.5, 2.5e-10, 50_000, 300_000
+    facts = parse_extended_header("", table.tobytes(), order, 3, nint=0, nreal=nreal)
+    np.testing.assert_array_equal(facts.per_frame["tilt"], [-60, 0, 60])
+    assert facts.attrs["pixel_size_angstrom"] == pytest.approx(2.5, rel=1e-6)
+    assert facts.attrs["voltage_kv"] == pytest.approx(300)
+    assert facts.attrs["tilt_axis_angle_deg"] == pytest.approx(84.5)
+    other = np.random.default_rng(0).normal(0, 1e20, (8, 32)).astype(order + "f4").tobytes()
+    assert parse_extended_header("", other, order, 3, nint=0, nreal=nreal).per_frame == {}
+
+
+@given(nreal=st.integers(1, 2047), n=st.integers(1, 4))
+def test_every_choice_of_serialem_is_known_by_its_bytes(nreal: int, n: int) -> None:
+    nint = 2 * sum(count for bit, count in SHORTS.items() if nreal & bit)
+    raw = np.full(n * nint // 2, 100, "<i2").tobytes()
+    facts = parse_extended_header("", raw, "<", n, nint=nint, nreal=nreal)
+    assert facts.notes == ()
+    assert ("tilt" in facts.per_frame) == bool(nreal & 1)

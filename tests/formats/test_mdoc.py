@@ -68,7 +68,7 @@ def test_movie() -> None:
     assert facts.attrs["voltage_kv"] == 300
     assert facts.attrs["pixel_size_angstrom"] == 0.83
     assert facts.attrs["counts_per_electron"] == 1
-    assert facts.attrs["rotation_and_flip"] == 7
+    assert facts.attrs["rotation_flip"] == 7
     assert facts.attrs["defect_file"] == "defects_001.txt"
     assert facts.attrs["sub_frame_path"] == "X:\\data\\movie_001.tif"
     assert facts.session == {"dose_rate": 4.97858, "gain_reference": "CountRef_001.dm4"}
@@ -98,7 +98,12 @@ def test_series_accumulates_dose_in_time() -> None:
     np.testing.assert_array_equal(facts.per_frame["tilt"], [0.01, -3, 3])
     np.testing.assert_array_equal(facts.per_frame["time"], [0, 120, 60])
     np.testing.assert_allclose(facts.per_frame["dose"], [2, 7.5, 5])
-    assert facts.attrs == {"pixel_size_angstrom": 5.4, "voltage_kv": 200.0, "binning": 4.0}
+    assert facts.attrs == {
+        "pixel_size_angstrom": 5.4,
+        "voltage_kv": 200.0,
+        "binning": 4.0,
+        "tilt_axis_angle_deg": 85.3,
+    }
     assert facts.acquired == np.datetime64("2015-11-30T15:21:38")
 
 
@@ -144,7 +149,7 @@ def test_a_tilt_series_in_one_movie_says_that_the_angles_are_not_known() -> None
 )
 def test_one_wrong_value_does_not_hide_the_others(wrong: str, right: str) -> None:
     facts = parse_mdoc(FRAME_SET.replace(right, wrong), 4)
-    assert facts.attrs["rotation_and_flip"] == 7
+    assert facts.attrs["rotation_flip"] == 7
     assert facts.acquired == np.datetime64("2021-10-08T07:39:08")
     if not wrong.startswith("Title"):
         assert any(wrong.split(" = ")[0] in note for note in facts.notes)

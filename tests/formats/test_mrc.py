@@ -49,6 +49,10 @@ LABEL = b"MRCZ0.6.0"
 SIGNS = [
     # stamp flags, statistics, labels, signed, known
     (1, (0, 200, 50, 1), (), True, True),
+    (1, (-3, 100, 5, 1), (), True, True),
+    (1, (0, 100, 5, 1), (), True, False),
+    (1, (0, -1, -2, -1), (), True, False),
+    (1, (-128, 20, -120, 1), (), True, True),
     (0, (-3, 100, 50, 1), (), False, True),
     (None, (-3, 100, 5, 1), (), True, True),
     (None, (0, 128, 5, 1), (), False, True),
@@ -73,7 +77,7 @@ def test_sign_of_mode_0(
 
 
 @pytest.mark.parametrize(
-    ("nx", "ny"), [(3838, 7420), (3710, 7676), (3840, 7424), (3712, 7680), (11520, 4092), (5760, 8184)]
+    ("nx", "ny"), [(3838, 7420), (3710, 7676), (3840, 7424), (3712, 7680), (11520, 4092), (4092, 11520), (5760, 8184)]
 )
 def test_packed_mode_0_by_label_and_size(nx: int, ny: int) -> None:
     for dx, dy in ((0, 0), (2, -2)):

@@ -228,7 +228,7 @@ def test_metadata(tmp_path: Path) -> None:
     assert movie.attrs["pixel_size_angstrom"] == pytest.approx(PIXEL_ANGSTROM / 2)
     assert movie.attrs["camera"] == "Falcon 4i"
     assert movie.attrs["exposure_time_s"] == 2
-    assert movie.session == {"dose_rate": 4.5}
+    assert movie.session == {"dose_rate": 4.5, "utc_offset": 60}
     assert movie.acquired == np.datetime64("2025-03-14T17:40:48.482908")
     np.testing.assert_allclose(movie.coords["time"][1], [0, 0.5, 1, 1.5])
     np.testing.assert_allclose(movie.coords["dose"][1], np.array([2.25, 4.5, 6.75, 9]) / PIXEL_ANGSTROM**2)
@@ -335,4 +335,47 @@ def test_without_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = write_eer(tmp_path / "a.eer", camera_frames(1, SHAPE), SHAPE)
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(MissingExtraError, match=r"mrczdask\[em\]"):
+        open_eer(str(path))
+
+
+# ---- bits of the place inside a pixel
+
+
+def with_bits(
+    path: Path, frames: Sequence[Electrons], bits: Sequence[tuple[int, int, int]], leave_out: int = 0
+) -> Path:
+    """A movie of compression 65002, whose frames say their bits in tags, but for the tag `leave_out`."""
+    pages: list[tuple[Tags, bytes]] = []
+    for frame, own in zip(frames, bits, strict=True):
+        tags: Tags = {256: (3, 1, SHAPE[1]), 257: (3, 1, SHAPE[0]), 278: (3, 1, SHAPE[0]), 259: (3, 1, 65002)}
+        tags |= {65007 + i: (3, 1, value) for i, value in enumerate(own) if 65007 + i != leave_out}
+        pages.append((tags, encode(frame, SHAPE[0] * SHAPE[1], own)))
+    path.write_bytes(big_tiff(pages))
+    return path
+
+
+@pytest.mark.parametrize("bits", [(7, 1, 1), (8, 1, 1), (6, 2, 2), (7, 1, 2), (7, 2, 1), (7, 3, 1), (7, 4, 4)])
+def test_the_grid_is_no_finer_than_the_bits(tmp_path: Path, bits: tuple[int, int, int]) -> None:
+    frames = camera_frames(3, SHAPE)
+    path = str(with_bits(tmp_path / "a.eer", frames, [bits] * 3))
+    finest = 2 ** min(bits[1:]) if max(bits[1:]) <= 2 else 1
+    for upsampling in (1, 2, 4):
+        if upsampling <= finest:
+            np.testing.assert_array_equal(
+                read(open_eer(path, upsampling=upsampling)), render(frames, SHAPE, upsampling)
+            )
+        else:
+            with pytest.raises(MrcFormatError, match=rf"{bits[1]} \+ {bits[2]} bits.*upsampling={finest} reads"):
+                open_eer(path, upsampling=upsampling)
+
+
+def test_bits_that_are_not_all_told(tmp_path: Path) -> None:
+    frames = camera_frames(2, SHAPE)
+    for tag in (65007, 65008, 65009):
+        path = with_bits(tmp_path / f"{tag}.eer", frames, [(6, 1, 1)] * 2, leave_out=tag)
+        with pytest.raises(MrcFormatError, match=f"lacks the tag {tag}"):
+            open_eer(str(path))
+        assert md.validate(path).codes == ("not-opened",)
+    path = with_bits(tmp_path / "a.eer", frames, [(7, 2, 2), (7, 1, 1)])
+    with pytest.raises(MrcFormatError, match="in frame 0"):
         open_eer(str(path))

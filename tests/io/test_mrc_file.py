@@ -199,7 +199,10 @@ def test_trailing_bytes_are_ignored(tmp_path: Path) -> None:
 def test_lying_headers_are_refused_before_memory_is_asked_for(
     tmp_path: Path, place: int, value: int, chunk: Any
 ) -> None:
-    raw = bytearray(mrc_bytes(counts((3, 8, 10), "i2"), 1, chunk=chunk, compressor=6 * (chunk is not None)))
+    if place == 92 and chunk is not None:
+        pytest.skip("a chunk where the extended header should be: see test_nsymbt")
+    # a byte behind the frames: NSYMBT alone is wrong, and not so that the file ends with its pixels
+    raw = bytearray(mrc_bytes(counts((3, 8, 10), "i2"), 1, chunk=chunk, compressor=6 * (chunk is not None), tail=b"x"))
     raw[place : place + 4] = value.to_bytes(4, "little", signed=True)
     path = tmp_path / "lying.mrc"
     path.write_bytes(raw)

@@ -201,3 +201,61 @@ def test_relative_patterns_give_relative_names(tmp_path: Path, monkeypatch: pyte
     write(tmp_path / "sub" / "m1.mrcz")
     monkeypatch.chdir(tmp_path)
     assert expand_urls("sub/*.mrcz") == ["sub/m1.mrcz"]
+
+
+# ---- folders of EPU
+
+
+def epu(folder: Path, hole: int, when: str, zone: str, seed: int, *, xml: bool = True) -> np.ndarray:
+    """One exposure: movie, gain reference and XML beside each other, the time in their names."""
+    import tifffile
+
+    from tests.formats.test_epu import xml as document
+
+    frames = counts((4, 8, 10), "u1", seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    day, clock = when.split("T")
+    stem = folder / f"FoilHole_{hole}_Data_10_{day.replace('-', '')}_{clock.replace(':', '')}"
+    options = {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(f"{stem}_fractions.tiff", frames, compression="lzw", **options)
+    tifffile.imwrite(f"{stem}_gain.tiff", np.ones((8, 10), "f4"), **options)
+    if xml:
+        Path(f"{stem}.xml").write_bytes(document(when + ".0" + zone))
+    return frames
+
+
+EXPOSURES = [  # in the order of time, which is not that of the names, nor of the clock where it is set back
+    (3, 900, "2024-10-27T02:40:00", "+02:00"),
+    (1, 901, "2024-10-27T02:50:00", "+02:00"),
+    (3, 200, "2024-10-27T02:10:00", "+01:00"),
+    (1, 199, "2024-10-27T02:20:00", "+01:00"),
+]
+
+
+def test_movies_of_epu_in_the_order_of_time_without_their_gains(tmp_path: Path) -> None:
+    truth = [
+        epu(tmp_path / f"GridSquare_{square}" / "Data", hole, when, zone, hole)
+        for square, hole, when, zone in EXPOSURES
+    ]
+    session = md.open_session(f"{tmp_path}/*/Data/*.tiff")
+    assert [name.split("_")[1] for name in session.movie.values.tolist()] == ["900", "901", "200", "199"]
+    np.testing.assert_array_equal(session.images.values, truth)
+    assert session.acquired.values.tolist() == np.array([e[2] for e in EXPOSURES], "datetime64[ns]").tolist()
+    assert session.utc_offset.values.tolist() == [120, 120, 60, 60]
+    assert all(str(name).endswith("_gain.tiff") for name in session.gain_reference.values)
+    assert session.images.attrs["pixel_size_angstrom"] == 0.82
+    assert session.images.attrs["voltage_kv"] == 300
+    np.testing.assert_allclose(session.dose.values, [10, 20, 30, 40])
+    given = [str(path) for path in sorted(tmp_path.glob("*/Data/*.tiff"), reverse=True)]
+    np.testing.assert_array_equal(md.open_session(given).images.values, truth)
+    gains = md.open_session(f"{tmp_path}/*/Data/*_gain.tiff", order="name")  # asked for alone
+    assert gains.images.shape == (4, 1, 8, 10)
+
+
+def test_movies_of_epu_by_the_time_in_their_names(tmp_path: Path) -> None:
+    whens = ["2024-11-11T22:56:30", "2024-11-11T22:58:10", "2024-11-12T01:02:03"]
+    for hole, when in zip((900, 901, 200), whens, strict=True):
+        epu(tmp_path, hole, when, "", hole, xml=hole == 901)
+    session = md.open_session(f"{tmp_path}/*.tiff")
+    assert [name.split("_")[1] for name in session.movie.values.tolist()] == ["900", "901", "200"]
+    assert session.acquired.values.tolist() == np.array(whens, "datetime64[ns]").tolist()

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from numcodecs import zstd
 
 from mrczdask.errors import MrcFormatError, StoreError
 from mrczdask.io import source
 from mrczdask.io.source import is_remote, is_wrapped, local_path, open_source, retry, unwrapped_name
 
 BODY = bytes(range(256)) * 40
-WRAP: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+WRAP: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda body: bytes(zstd.compress(body, 3, checksum=True)),
+}
 
 
 @pytest.fixture

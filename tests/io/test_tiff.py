@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mrczdask as md
-from mrczdask.errors import MissingExtraError, MrcFormatError
+from mrczdask.errors import MissingExtraError, MrcFormatError, MrczdaskWarning
 from mrczdask.io import tiff_writer
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import Source
@@ -395,3 +395,78 @@ def test_one_frame_is_in_memory_while_writing(tmp_path: Path) -> None:
     tracemalloc.stop()
     # making a frame takes 8 bytes a pixel here, writing it a few copies; the movie is 24 frames of 2 bytes
     assert peak < 24 * 512 * 512 * 2
+
+
+# ---- two pixels a byte, as SerialEM writes super-resolution frames
+
+PACKED = "SerialEMCCD: Frames . ., 4 bits packed  r/f 0 need 5\n  SuperRef_x.dm4\n  defects_x.txt"
+
+
+def packed(path: Path, pixels: np.ndarray, description: str | None = PACKED, **options: Any) -> str:
+    """Pixels of 0..15, the even one of each pair in the lower half of a byte."""
+    halves = (pixels[:, :, ::2] | pixels[:, :, 1::2] << 4).astype("u1")
+    with tifffile.TiffWriter(path) as file:
+        for k, page in enumerate(halves):
+            text = description if k == 0 else None
+            file.write(page, photometric="minisblack", metadata=None, description=text, **options)
+    return str(path)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+def test_packed_frames_by_their_description(tmp_path: Path, compression: str | None) -> None:
+    pixels = np.minimum(movie("u1", (4, 48, 64)), 15)
+    resolution = {"resolution": (1e8 / 0.8, 1e8 / 0.8), "resolutionunit": 3}
+    opened = open_tiff(packed(tmp_path / "a.tif", pixels, compression=compression, rowsperstrip=10, **resolution))
+    assert (opened.reader.shape, opened.reader.dtype) == ((4, 48, 64), np.uint8)
+    assert opened.attrs["pixel_size_angstrom"] == 0.8
+    assert opened.attrs["rotation_flip"] == 0
+    np.testing.assert_array_equal(read(opened), pixels)
+    again = pickle.loads(pickle.dumps(opened))
+    np.testing.assert_array_equal(read(again, slice(7, 31), slice(5, 12), [2, 0]), pixels[[2, 0], 7:31, 5:12])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), pairs=st.integers(1, 9), ny=st.integers(1, 6), lzw=st.booleans())
+def test_any_columns_of_any_packed_width(tmp_path: Path, data: st.DataObject, pairs: int, ny: int, lzw: bool) -> None:
+    """Odd numbers of bytes, odd first and last columns, none at all."""
+    pixels = np.random.default_rng(pairs + 100 * ny).integers(0, 16, (3, ny, 2 * pairs)).astype("u1")
+    opened = open_tiff(packed(tmp_path / "a.tif", pixels, compression="lzw" if lzw else None))
+    first = data.draw(st.integers(0, 2 * pairs))
+    last = data.draw(st.integers(first, 2 * pairs))
+    cols, rows = slice(first, last), slice(0, data.draw(st.integers(1, ny)))
+    np.testing.assert_array_equal(read(opened, rows, cols, [2, 1]), pixels[[2, 1], rows, cols])
+    lazy = md.open_movie(tmp_path / "a.tif")
+    np.testing.assert_array_equal(lazy[1, :, first:last].values, pixels[1, :, first:last])
+
+
+@pytest.mark.parametrize(("nx", "ny"), [(3838, 7420), (3712, 7678), (5760, 8184), (4092, 11520)])
+def test_packed_frames_by_their_size(tmp_path: Path, nx: int, ny: int) -> None:
+    """As IMOD knows them: no detector has frames of half a side."""
+    halves = np.zeros((1, ny, nx), "u1")
+    halves[0, 1, 2] = 0x21
+    opened = open_tiff(save(tmp_path / "a.tif", halves, compression="lzw"))
+    assert opened.reader.shape == (1, ny, 2 * nx)
+    np.testing.assert_array_equal(read(opened, slice(1, 2), slice(3, 7))[0, 0], [0, 1, 2, 0])
+    assert "two pixels a byte" in opened.encoding["notes"][0]
+
+
+def test_a_description_of_frames_that_were_unpacked_since(tmp_path: Path) -> None:
+    for name, shape, dtype in (("a.tif", (1, 30, 40), "u2"), ("b.tif", (1, 7420, 7676), "u1")):
+        pixels = np.zeros(shape, dtype)
+        opened = open_tiff(save(tmp_path / name, pixels, description=PACKED, compression="lzw"))
+        assert opened.reader.shape == shape
+        assert "read as they stand" in opened.encoding["notes"][0]
+
+
+def test_the_first_page_alone(tmp_path: Path) -> None:
+    pages = [movie("f4", (1, 12, 20))[0], np.ones((5, 7), "u1")]
+    with tifffile.TiffWriter(tmp_path / "a.gain") as file:
+        for page in pages:
+            file.write(page, photometric="minisblack", metadata=None)
+    opened = open_tiff(str(tmp_path / "a.gain"), first_page=True)
+    np.testing.assert_array_equal(read(opened)[0], pages[0])
+    assert opened.encoding["notes"] == ("the file has 2 pages: the first one is read",)
+    with pytest.warns(MrczdaskWarning, match="2 pages"):
+        gain = md.open_gain(tmp_path / "a.gain")
+    np.testing.assert_array_equal(gain.values, pages[0])
+    np.testing.assert_array_equal(gain.values, tifffile.imread(tmp_path / "a.gain", key=0))

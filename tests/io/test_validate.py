@@ -131,6 +131,9 @@ CASES: dict[str, Callable[[], bytes]] = {
     "sign-unknown": lambda: plain(BYTES + np.uint8(130), 0, **SIGNED),
     "odd-4bit": lambda: plain(counts((2, 32, 19), "u1"), 101),
     "nsymbt": lambda: patched(compressed(), 92, 10**6),
+    "nsymbt-stale": lambda: patched(plain(extended=b"", exttyp=b"FEI1"), 92, 768),
+    "nsymbt-unsure": lambda: patched(plain(extended=b"", exttyp=b""), 92, 1280)[:-1280],
+    "imod-signed": lambda: plain((BYTES - 128).astype("i1"), 0, imod_flags=1, stats=(-128, -110, -126, 1), labels=()),
     "exttyp": lambda: plain(exttyp=b"ABCD"),
     "extended-lost": lambda: compressed(exttyp=b"", extended=bytes(64)),
     "extended-unread": lambda: plain(exttyp=b"SERI", extended=b"\x07" * 40),
@@ -196,12 +199,14 @@ def test_the_sidecar_too(tmp_path: Path) -> None:
     assert "a.mrcz.index.json is not used: the file has changed since" in str(report)
 
 
+OF_OTHER_FILES = ("not-opened", "noted")
+"""Faults of test_frame_check.py."""
 OF_ARCHIVES = ("archive-metadata", "shard-", "shards-absent", "partial-files")
 """Faults of test_archive_check.py."""
 
 
 def test_no_fault_of_the_table_is_left_out() -> None:
-    assert {code for code in FAULTS if not code.startswith(OF_ARCHIVES)} == {*CASES, "sidecar-stale"}
+    assert {code for code in FAULTS if not code.startswith(OF_ARCHIVES)} == {*CASES, *OF_OTHER_FILES, "sidecar-stale"}
 
 
 @pytest.mark.parametrize("pixels", [True, False])
