@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
-from mrczdask.errors import MrczdaskError
+from mrczdask.errors import MrczdaskError, MrczdaskWarning
 from mrczdask.execution.schedulers import client_to_scatter
 from mrczdask.io.detector_values import OFFSET, SCALE
 from mrczdask.io.frame_axes import PANEL, THRESHOLD
@@ -104,7 +105,10 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _flattened(images: xr.DataArray) -> xr.DataArray:
     """Leading dims as one; the labels of shots are their places. Panels lie one below the other, as in a geometry."""
     if THRESHOLD in images.dims:
-        raise MrczdaskError("the frames are those of several thresholds: choose one, frames.isel(threshold=0)")
+        told = (
+            "images of several thresholds are taken for shots, one after another: choose one, open_frames(threshold=1)"
+        )
+        warnings.warn(told, MrczdaskWarning, stacklevel=2)
     panels = images.sizes[PANEL] if images.dims[-3:-2] == (PANEL,) else 1
     ny, nx = images.shape[-2:]
     data = images.data.reshape(-1, panels * ny, nx)

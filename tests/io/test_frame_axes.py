@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import mrczdask as md
-from mrczdask.errors import MrcFormatError, MrczdaskError, MrczdaskWarning
+from mrczdask.errors import MrcFormatError, MrczdaskWarning
 
 h5py = pytest.importorskip("h5py")
 hdf5plugin = pytest.importorskip("hdf5plugin")
@@ -69,8 +69,9 @@ def test_the_images_of_a_threshold_are_those_of_h5py(tmp_path: Path) -> None:
         np.testing.assert_array_equal(chosen, frames[:, k])
     with pytest.raises(ValueError, match="FabIO files hold one threshold"):
         md.open_frames(tmp_path / "a.cbf", threshold=1)
-    with pytest.raises(MrczdaskError, match="several thresholds: choose one"):
-        md.find_peaks(md.open_frames(path), md.Geometry.flat((NY, NX)), bins=4, unit="pixel")
+    with pytest.warns(MrczdaskWarning, match="several thresholds are taken for shots"):
+        found = md.find_peaks(md.open_frames(path), md.Geometry.flat((NY, NX)), bins=4, unit="pixel")
+    assert found.sizes["shot"] == 15
 
 
 def test_the_mask_is_that_of_the_threshold(tmp_path: Path) -> None:
