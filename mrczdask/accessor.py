@@ -148,11 +148,11 @@ class EmAccessor:
         MissingExtraError
             matplotlib is not installed.
         """
-        from mrczdask.plotting import draw_image
+        from mrczdask.plotting import draw_image, only_counts
 
         image = self.image(frame)
         return draw_image(
-            image.values,
+            only_counts(image),
             ax=ax,
             pixel_size_angstrom=image.attrs.get(schema.PIXEL_SIZE),
             origin=str(image.attrs.get(schema.ORIGIN, "lower")),

@@ -123,26 +123,18 @@ def _detector(name: str, source: Any, dataset: str | None, live: float | None) -
         return Geometry.from_geom(name, frames=frames)
     if live is not None or frames is None:
         return Geometry.from_poni(name)
-    mask = frames.coords["mask"].values if "mask" in frames.coords else None
+    mask = frames.coords["mask"].values if "mask" in frames.coords and frames.coords["mask"].ndim == 2 else None
     return Geometry.from_poni(name, shape=frames.shape[-2:], mask=mask)
 
 
 def _background(
     background: Background, detector: Geometry, source: Any, dataset: str | None, live: float | None
 ) -> dict[str, Any]:
-    """Options of the background, what the frames say among them."""
+    """Options of the background; beam centres are those of the frames that are there."""
     options = background.options(detector.shape)
-    if background.dummy is None:
-        options["dummy"] = _dummy(source, dataset)
     if background.beam_centers is not None:
         options["beam_centers"] = _centers(options["beam_centers"], source, dataset, live)
     return options
-
-
-def _dummy(source: Any, dataset: str | None) -> float | None:
-    frames = _present(source, dataset)
-    found = None if frames is None else frames.attrs.get("dummy")
-    return None if found is None else float(found)
 
 
 def _present(source: Any, dataset: str | None) -> xr.DataArray | None:

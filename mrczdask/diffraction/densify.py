@@ -77,8 +77,8 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
     -------
     DataArray
         Lazy (shot, y, x), in the dtype of the stored pixels. Masked pixels, and frames without any valid one, hold the
-        dummy; without one NaN, -1, or the largest value of unsigned integers. Coordinates `beam_center_y`,
-        `beam_center_x` (shot) where bins followed the beam.
+        dummy, which is an attribute; without one NaN, the largest value of unsigned integers, or of signed ones -1, the
+        least where -1 is a count. Coordinates `beam_center_y`, `beam_center_x` (shot) where bins followed the beam.
 
     Raises
     ------
@@ -142,7 +142,8 @@ def densify(sparse: Ragged | xr.Dataset, *, background: Background = "poisson", 
         dtype=how.dtype,
         meta=np.empty((0, 0, 0), how.dtype),
     )
-    attrs = record(table.attrs, "densify", {"background": background, "seed": seed})
+    held = table.attrs | {"dummy": np.asarray(how.dummy).item()}
+    attrs = record(held, "densify", {"background": background, "seed": seed})
     coords = {name: table.header[name] for name in (schema.SHOT, *CENTER) if name in table.header.coords}
     return xr.DataArray(images, coords, (schema.SHOT, schema.Y, schema.X), schema.IMAGES, attrs)
 
@@ -158,7 +159,7 @@ def _regrowth(table: Ragged, background: Background, seed: int) -> _Regrowth:
         background=background,
         maps=maps,
         **_places(maps),
-        dummy=_held_dummy(dtype, masked_value(dtype, float(attrs.get("dummy", np.nan)))),
+        dummy=_held_dummy(dtype, masked_value(dtype, attrs)),
         noise=float(attrs.get("noise", 0.0)),
         cutoff=float(attrs.get("cutoff_pick", 0.0)),
         model=str(attrs.get("error_model", "poisson")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import dask.array as da
@@ -18,6 +19,7 @@ from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.frame_set import SCAN_DIMS
 from mrczdask.io.ragged import Block, Ragged
 from mrczdask.io.sparse_input import as_sparse
+from mrczdask.io.validity import Validity, counts_in, dtype_rule, validity_of
 from mrczdask.provenance import record
 
 SHOTS: Final = 512
@@ -57,6 +59,7 @@ def sparse_sum(sparse: Ragged | xr.Dataset) -> xr.DataArray:
         table.block_layer,
         (ny, nx),
         dtype,
+        _rule_of(sparse),
         dtype=dtype,
         meta=np.empty((0, 0, 0), dtype),
         new_axis=[1, 2],
@@ -132,6 +135,7 @@ def virtual_image(
         weights=on_workers(weights.reshape(-1)),
         beam=on_workers(beam),
         within=within,
+        rule=_rule_of(sparse),
         dtype=np.float64,
         meta=np.empty(0, np.float64),
     )
@@ -149,9 +153,23 @@ def _shape(table: Ragged) -> tuple[int, int]:
     return int(ny), int(nx)
 
 
-def _sum_block(block: Block, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _rule_of(sparse: Ragged) -> Validity | None:
+    """Which of the stored pixels are counts; those less a dark were judged when they were picked."""
+    if "dark" in sparse.header.coords:
+        return None
+    rule = validity_of(sparse.attrs).merged(dtype_rule(sparse.layout.columns["intensity"]))
+    return replace(rule, panels=())  # those of places are not stored
+
+
+def _counted(block: Block, rule: Validity | None) -> NDArray[Any]:
+    """The stored intensities, 0 for what is no count: files of others may hold such."""
+    stored = block.columns["intensity"]
+    return stored if rule is None else np.where(counts_in(rule, stored), stored, stored.dtype.type(0))
+
+
+def _sum_block(block: Block, shape: tuple[int, int], dtype: np.dtype[Any], rule: Validity | None) -> NDArray[Any]:
     out = np.zeros(shape[0] * shape[1], dtype)
-    np.add.at(out, block.columns["index"], block.columns["intensity"].astype(dtype))
+    np.add.at(out, block.columns["index"], _counted(block, rule).astype(dtype))
     return out.reshape(1, *shape)
 
 
@@ -166,9 +184,10 @@ def _weigh_block(
     weights: NDArray[np.float32],
     beam: MovingBeam | None,
     within: tuple[float, float],
+    rule: Validity | None,
 ) -> NDArray[np.float64]:
     index = block.columns["index"]
-    values = block.columns["intensity"] * weights[index].astype(np.float64)
+    values = _counted(block, rule) * weights[index].astype(np.float64)
     if beam is not None and centers is not None:
         edges = block.pointer.astype(np.int64)
         for k, center in enumerate(centers):

@@ -12,7 +12,7 @@ import xarray as xr
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.frame_set import FRAME_DIMS, SCAN_DIMS, FrameSet, as_array, join_sets
+from mrczdask.io.frame_set import FRAME_DIMS, MASK, SCAN_DIMS, FrameSet, as_array, join_sets
 from mrczdask.io.hdf5_file import is_hdf5
 from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, Chunks, open_file
 from mrczdask.io.session import expand_urls
@@ -198,4 +198,7 @@ def _of_zarr(
     images = xr.DataArray(da.from_zarr(array, name=name), dims=dims, attrs=attrs, name=schema.IMAGES)
     if array.ndim == 3:
         images = images.assign_coords({schema.SHOT: range(array.shape[0])})
+    mask = root.get(MASK) if isinstance(root, zarr.Group) else None
+    if isinstance(mask, zarr.Array) and mask.shape in (array.shape, array.shape[-2:]):
+        images = images.assign_coords({MASK: (dims[-mask.ndim :], da.from_zarr(mask) != 0)})
     return images if chunks in ("auto", None) else images.chunk(chunks)

@@ -22,6 +22,7 @@ from mrczdask.execution.progress import Progress, track
 from mrczdask.execution.regions import run_regions
 from mrczdask.execution.resume import check_plan
 from mrczdask.io.detector_facts import SHOTS
+from mrczdask.io.detector_values import OFFSET, SCALE
 from mrczdask.io.frame_set import FRAME_DIMS, MASK
 from mrczdask.io.frames import open_frames
 from mrczdask.io.geometry import Geometry
@@ -29,6 +30,7 @@ from mrczdask.io.grown_store import HDF5_SUFFIXES
 from mrczdask.io.hdf5_file import hdf5
 from mrczdask.io.nxmx import DETECTOR, write_module, write_specific
 from mrczdask.io.sparse_table import CENTER
+from mrczdask.io.validity import DELTA, DUMMY, SATURATION, UNDERLOAD
 
 MASTER: Final = "_master"
 DATA: Final = "entry/data/data"
@@ -140,7 +142,10 @@ def _chunked(frames: xr.DataArray) -> da.Array:
 def _mask(frames: xr.DataArray, geometry: Geometry | None, mask: ArrayLike | None) -> NDArray[np.bool_] | None:
     given = [mask] if mask is not None else []
     if mask is None and MASK in frames.coords:
-        given.append(frames.coords[MASK].values)
+        bad_of_frames = frames.coords[MASK]
+        if bad_of_frames.ndim > 2:
+            raise MrczdaskError(f"the mask of the frames is {bad_of_frames.shape}, one for each: give mask= of (y, x)")
+        given.append(bad_of_frames.values)
     if mask is None and geometry is not None:
         given.append(geometry.mask)
     bad: NDArray[np.bool_] | None = None
@@ -267,6 +272,16 @@ def _facts(frames: xr.DataArray, geometry: Geometry | None) -> Iterator[tuple[st
         yield f"{DETECTOR}/detector_distance", float(attrs["distance_m"]), "m"
     if attrs.get("wavelength_m"):
         yield "entry/instrument/beam/incident_wavelength", 1e10 * float(attrs["wavelength_m"]), "angstrom"
-    if frames.attrs.get("saturation_value"):
-        yield f"{DETECTOR}/saturation_value", int(frames.attrs["saturation_value"]), ""
+    for name in (UNDERLOAD, SATURATION):
+        if frames.attrs.get(name) is not None:
+            yield f"{DETECTOR}/{name}", frames.attrs[name], ""
+    dummy = frames.attrs.get(DUMMY)
+    if dummy is not None and np.isfinite(dummy):  # as pyFAI writes detectors
+        yield f"{DETECTOR}/{DUMMY}", dummy, ""
+        yield f"{DETECTOR}/{DELTA}", frames.attrs.get(DELTA) or 0.0, ""
+    if frames.attrs.get("counts_per_photon"):
+        yield f"{DETECTOR}/adu_per_photon", float(frames.attrs["counts_per_photon"]), ""
+    for name in (SCALE, OFFSET):
+        if name in frames.attrs:
+            yield f"entry/data/{name}", float(frames.attrs[name]), ""
     yield f"{DETECTOR}/bit_depth_image", 8 * frames.dtype.itemsize, ""

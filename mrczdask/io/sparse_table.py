@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from mrczdask.io.ragged import Layout
-from mrczdask.io.validity import INVALID, PANELS, SATURATION, UNDERLOAD
+from mrczdask.io.validity import DUMMY, INVALID, PANELS, SATURATION, UNDERLOAD, validity_of
 
 CENTER: Final = ("beam_center_y", "beam_center_x")
 """Coordinates (shot) of what follows the beam of each shot, in pixels from the outer edge of the first."""
@@ -21,11 +22,17 @@ RESPONSE: Final = "response"
 """Coordinate (y, x) of it: the flat field alone, which does not move with the beam."""
 
 
-def masked_value(dtype: np.dtype[Any], dummy: float) -> float:
-    """What masked pixels hold: the dummy, or where there is none NaN, -1, or the largest value of unsigned integers."""
-    if dtype.kind == "f" or not np.isnan(dummy):
-        return dummy
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" else -1.0
+def masked_value(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> float:
+    """What masked pixels hold: the dummy of the attributes, or where there is none a number that is no count.
+
+    NaN, the largest value of unsigned integers, and -1 of signed ones or the least, where -1 is a count.
+    """
+    dummy = attrs.get(DUMMY)
+    if dtype.kind == "f" or not (dummy is None or np.isnan(dummy)):
+        return np.nan if dummy is None else dummy
+    if dtype.kind == "u":
+        return int(np.iinfo(dtype).max)
+    return -1 if not validity_of(attrs).lowest < -1 or UNDERLOAD not in attrs else int(np.iinfo(dtype).min)
 
 
 TABLES: Final = ("background_avg", "background_std")

@@ -191,7 +191,7 @@ def _peak_arrays(store: GrownStore, peaks: Ragged, path: str) -> list[PeakLists 
 def _dummy(table: Ragged, path: str) -> float:
     """The value of masked pixels in the dtype of the table."""
     dtype = table.layout.columns["intensity"]
-    dummy = masked_value(dtype, float(table.attrs.get("dummy", np.nan)))
+    dummy = masked_value(dtype, table.attrs)
     if dtype.kind == "f":
         return dummy
     limits = np.iinfo(dtype)

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from mrczdask.errors import MissingExtraError
+from mrczdask.io.validity import counts_in, dtype_rule, validity_of
 
 
 def plot_peaks(frame: Any, *tables: xr.Dataset, labels: tuple[str, ...] = (), ax: Any = None) -> Any:
@@ -21,7 +22,10 @@ def plot_peaks(frame: Any, *tables: xr.Dataset, labels: tuple[str, ...] = (), ax
     ax = ax if ax is not None else _axes(1)[1][0]
     image = np.asarray(frame, np.float64)
     mask = np.asarray(frame.coords["mask"]) if isinstance(frame, xr.DataArray) and "mask" in frame.coords else False
-    known = image[np.isfinite(image) & ~np.asarray(mask) & (image >= 0)]
+    attrs = frame.attrs if isinstance(frame, xr.DataArray) else {}
+    raw = np.asarray(frame)
+    mask = np.asarray(mask) | ~counts_in(validity_of(attrs).merged(dtype_rule(raw.dtype)), raw)
+    known = image[np.isfinite(image) & ~mask & (image >= 0)]
     top = np.quantile(known[known < known.max()] if (known < known.max()).any() else known, 0.999) if known.size else 1
     ax.imshow(np.where(mask, np.nan, image), cmap="gray_r", vmin=0, vmax=max(top, 1), interpolation="nearest")
     styles = (("o", "C3", 40), ("s", "C0", 80), ("D", "C2", 120))

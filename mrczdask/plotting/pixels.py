@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mrczdask.io.validity import ATTRIBUTES, counts_in, dtype_rule, validity_of
+
 DISPLAY_PIXELS: Final = 1024
 """A larger image is averaged over blocks of pixels before it is drawn."""
 CONTRAST: Final = (0.5, 99.5)
@@ -69,6 +71,15 @@ def contrast_limits(image: NDArray[Any], percentiles: tuple[float, float] = CONT
     if high <= low:
         low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def only_counts(image: Any) -> NDArray[Any]:
+    """The pixels of a labelled image (y, x); NaN where its attributes say that a number is no count."""
+    pixels: NDArray[Any] = image.values
+    if pixels.ndim != 2 or pixels.dtype.kind not in "iuf" or not any(name in image.attrs for name in ATTRIBUTES):
+        return pixels
+    good = counts_in(validity_of(image.attrs).merged(dtype_rule(pixels.dtype)), pixels)
+    return pixels if good.all() else np.where(good, pixels, np.nan)
 
 
 def check_percentiles(percentiles: tuple[float, float]) -> None:

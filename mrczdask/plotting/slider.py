@@ -10,7 +10,7 @@ import xarray as xr
 from mrczdask import schema
 from mrczdask.errors import MissingExtraError
 from mrczdask.plotting.images import ANGSTROM_A_NM
-from mrczdask.plotting.pixels import BANDS, CONTRAST, bin_image, check_image, contrast_limits, pixel_sides
+from mrczdask.plotting.pixels import BANDS, CONTRAST, bin_image, check_image, contrast_limits, only_counts, pixel_sides
 
 SLIDER_PIXELS: Final = 640
 """The same for each position of a slider: a browser gets 1.6 MB a frame."""
@@ -58,7 +58,7 @@ def _places(images: xr.DataArray, dim: str) -> dict[Any, int]:
 
 def _element(hv: Any, image: xr.DataArray, percentiles: tuple[float, float], options: dict[str, Any]) -> Any:
     """An image with the contrast of its own pixels, of the size of a screen, in nm where that is known."""
-    pixels, origin = image.values, str(image.attrs.get(schema.ORIGIN, "lower"))
+    pixels, origin = only_counts(image), str(image.attrs.get(schema.ORIGIN, "lower"))
     check_image(pixels, origin)
     size = image.attrs.get(schema.PIXEL_SIZE)
     x_size, y_size = pixel_sides(size)
