@@ -71,7 +71,7 @@ def test_the_images_of_a_threshold_are_those_of_h5py(tmp_path: Path) -> None:
         md.open_frames(tmp_path / "a.cbf", threshold=1)
     with pytest.warns(MrczdaskWarning, match="several thresholds are taken for shots"):
         found = md.find_peaks(md.open_frames(path), md.Geometry.flat((NY, NX)), bins=4, unit="pixel")
-    assert found.sizes["shot"] == 15
+    assert found.header.sizes["shot"] == 15
 
 
 def test_the_mask_is_that_of_the_threshold(tmp_path: Path) -> None:
