@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mrczdask.io.geometry import Geometry
 
 _PART: Final = ".part.zarr"
+_PLANE: Final = 2
 _COPIED: Final = 16
 """Frames of a block that is copied into a .cxi file."""
 
@@ -123,7 +124,8 @@ def _detector(name: str, source: Any, dataset: str | None, live: float | None) -
         return Geometry.from_geom(name, frames=frames)
     if live is not None or frames is None:
         return Geometry.from_poni(name)
-    mask = frames.coords["mask"].values if "mask" in frames.coords and frames.coords["mask"].ndim == 2 else None
+    own = frames.coords.get("mask")
+    mask = own.values if own is not None and own.ndim == _PLANE else None  # one for each frame stays with the frames
     return Geometry.from_poni(name, shape=frames.shape[-2:], mask=mask)
 
 

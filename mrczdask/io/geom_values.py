@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mrczdask.errors import AmbiguousFileWarning, MrcFormatError
+from mrczdask.errors import AmbiguousFileWarning, MrcFormatError, MrczdaskWarning
 from mrczdask.formats.geom import GeomFile
 from mrczdask.formats.geom import Panel as GeomPanel
 from mrczdask.formats.geom_bad import BadPixels, MaskPlace
@@ -79,7 +79,7 @@ def masks_in_files(said: GeomFile, url: str, frames: Frames | None) -> tuple[NDA
     for panel in said.panels:
         for number, mask in _bad(said, panel).masks:
             if mask not in read:
-                read[mask] = _read(mask, number, url, frames)
+                read[mask] = _read(mask, number, url, frames, said.shape)
             whole = read[mask]
             if whole is None:
                 continue
@@ -91,7 +91,9 @@ def masks_in_files(said: GeomFile, url: str, frames: Frames | None) -> tuple[NDA
     return bad, tuple(mask.data for mask, found in read.items() if found is None and mask.data)
 
 
-def _read(mask: MaskPlace, number: str, url: str, frames: Frames | None) -> NDArray[np.bool_] | None:
+def _read(
+    mask: MaskPlace, number: str, url: str, frames: Frames | None, shape: tuple[int, int]
+) -> NDArray[np.bool_] | None:
     """Where a mask (y, x) says that pixels are bad, in its file or those of the frames; None where no frames are given.
 
     Its file is relative to the working folder, as in CrystFEL, or to that of the .geom file. One for each frame is none
@@ -110,14 +112,21 @@ def _read(mask: MaskPlace, number: str, url: str, frames: Frames | None) -> NDAr
         files = [] if urls is None else expand_urls(urls)
         if not files or (isinstance(frames, xr.DataArray) and frames.coords.get("mask", _NO_MASK).ndim > _PLANE):
             return None
-    planes = [_plane(file, mask, name) for file in files]
+    planes = [plane for file in files if (plane := _plane(file, mask, name)) is not None]
+    if not planes:
+        return np.zeros(shape, bool)
     if not all(plane.shape == planes[0].shape for plane in planes):
         raise MrcFormatError(f"{name}: masks of different shapes in {files[0]} and others")
     return np.logical_or.reduce(planes)
 
 
-def _plane(path: str, mask: MaskPlace, name: str) -> NDArray[np.bool_]:
+def _plane(path: str, mask: MaskPlace, name: str) -> NDArray[np.bool_] | None:
+    """(y, x), True = bad; None, and a warning, where files of frames lack it: one .geom file serves many runs."""
     with open_hdf5(path) as file, linked(file, path, mask.data) as (found, _):
+        if found is None and not mask.file:
+            told = f"{name}: there is no such mask in {path}: no pixel is masked by it"
+            warnings.warn(told, MrczdaskWarning, stacklevel=2)
+            return None
         if found is None or getattr(found, "ndim", 0) < _PLANE or found.dtype.kind not in "iub":
             raise MrcFormatError(f"{name}: there is no such mask in {path}")
         if any(size != 1 for size in found.shape[:-_PLANE]):

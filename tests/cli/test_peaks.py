@@ -203,3 +203,22 @@ def test_the_dataset_and_the_distance_of_a_geom_file(run: list[str], tmp_path: P
             assert file["entry_1/instrument_1/detector_1/distance"][()] == pytest.approx(0.1)
     with h5py.File(tmp_path / "o.cxi") as file:
         assert file["entry_1/instrument_1/beam_1/incident_wavelength"][()] == pytest.approx(1.3776e-10, rel=1e-4)
+
+
+def test_masks_of_each_frame_and_masks_that_are_not_there(run: list[str], tmp_path: Path, capsys: Any) -> None:
+    frames = md.open_frames(tmp_path / "run_master.h5").values
+    bad = np.zeros(frames.shape, np.uint16)
+    bad[3, 9:13, 19:23] = 1  # one of the three peaks of the fourth frame
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file["entry_1/data_1/data"], file["entry_1/data_1/mask"] = frames, bad
+    command = ["peaks", str(tmp_path / "run.cxi"), "-p", run[3], "-o", str(tmp_path / "o.h5"), "-q", "--json"]
+    command += ["--dataset", "/entry_1/data_1/data", "--bins", "16"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["n_peaks"] == [0, 1, 2, 2, 0, 1]
+    (tmp_path / "run.geom").write_text(
+        "clen = 0.1\nphoton_energy = 9000\nres = 13333.3\nmask = /none\nmask_good = 0\nmask_bad = 1\np/min_fs = 0\n"
+        "p/max_fs = 63\np/min_ss = 0\np/max_ss = 63\np/corner_x = -32\np/corner_y = -32\np/fs = x\np/ss = y\n"
+    )
+    with pytest.warns(md.errors.MrczdaskWarning, match="no such mask"):
+        geometry = md.Geometry.from_geom(tmp_path / "run.geom", frames=tmp_path / "run_master.h5")
+    assert not geometry.mask.any()
