@@ -31,6 +31,7 @@ def correct(
     dose_rate: float | Literal["recorded"] | None = None,
     gamma: float | None = None,
     defects: str | None = None,
+    max_bad: float = 0.1,
     outliers: Literal["fdr", "cdf", "none"] = "fdr",
     koma: int = 12,
     method: Literal["wiener", "plain"] = "wiener",
@@ -70,6 +71,8 @@ def correct(
         The exponent of the gain itself.
     defects
         Pixels known to be bad: a list of SerialEM or MotionCor, or an image in which they are not zero.
+    max_bad
+        Share of the pixels above which the defects are refused, as a mask of the good ones.
     outliers
         fdr: false discovery rate above the local level. cdf: fat tails of the histogram, as published. none.
     koma
@@ -111,6 +114,7 @@ def correct(
             orientation=_orientation(orientation, images, reference),
             outliers=None if outliers == "none" else outliers,
             mask=_mask(defects, images),
+            max_bad=max_bad,
             koma=koma or None,
             method=method,
             exclude=_exclude(exclude),

@@ -1,17 +1,30 @@
-"""Outlier pixels of the sum of a movie: by the false discovery rate, and by the cumulative histogram."""
+"""Outlier pixels of the sum of a movie, at a false discovery rate: counts that their neighbours do not explain."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
-from mrczdask.kernels.local_level import RADIUS, box_sums, median_levels
+from mrczdask.kernels.count_noise import high_tail, least_level, low_tail, tile_dispersion, unit_of_counts
+from mrczdask.kernels.dead_areas import Areas, empty_areas
+from mrczdask.kernels.local_level import (
+    HIGH,
+    LEAST_PIXELS,
+    LOW,
+    NEAR,
+    RADIUS,
+    TILE,
+    WIDE_RADIUS,
+    extremes,
+    parabolas,
+    screen,
+    surroundings,
+    tile_caps,
+)
 
 GOOD: Final = 0
 HOT: Final = 1
@@ -19,33 +32,16 @@ DEAD: Final = 2
 BINS: Final = 512
 """Bins of a histogram that is reported."""
 
-_MAD: Final = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
-_FINE: Final = 1 << 16
-_FINE_STEP: Final = 1 / 1024
-"""Histogram from which median and MAD of deviations are read: +-32 standard deviations in steps of 0.001."""
-_LEAST_NOISE: Final = 0.01
-"""Standard deviation of stabilised counts below which an image counts as free of noise: of Poisson counts it is 1."""
-_SHARPEST_STEP: Final = 0.1
-"""Finest step, in standard deviations, of the levels whose median is taken: the mean of 81 medians smooths it."""
-_TAIL: Final = 2.0
-"""Deviations below this are not searched for outliers: among Poisson counts there are always more good ones."""
+_SUSPECT: Final = 4.0
+"""Standard deviations from which a pixel has no say in the level of its neighbours."""
+_GATES: Final = (3.0, 1.5)
+"""Standard deviations from which tail probabilities are worked out; the second where the first cuts off discoveries."""
 _WIDEST: Final = 16.0
 """Deviations that the reported histogram spans."""
-_BOX: Final = (2 * RADIUS + 1) ** 2
-
-DEFAULT_HOT: Final = 3.25
-DEFAULT_DARK: Final = -4.0
-"""Onsets of the fat tails in [M], Fig. 5: used where a tail cannot be fitted."""
-_LIMIT: Final = 0.5
-"""Residual above which a bin belongs to a fat tail ([M], step 4)."""
-_RANGE: Final = (1.0, 12.0)
-FULL_WEIGHT: Final = 1e-4
-"""A pixel whose weight differs from 1 by less keeps its value."""
-_SURE: Final = 12.0
-"""expit(12)**2 is 1 - 1.2e-5, above 1 - FULL_WEIGHT."""
-_SPECTRUM: Final = 1 << 20
-"""Range of the integers of an image up to which each of them is counted for itself."""
+_DIM: Final = 1.0
+"""Events per pixel below which levels are of wide boxes."""
+_UNEVEN: Final = 2.5
+"""Standard errors by which the dispersion in a box is that of an edge or a slope, not of counts of one level."""
 
 Image = NDArray[Any]
 
@@ -57,6 +53,8 @@ class Outliers:
     `kind` (y, x) uint8: GOOD, HOT, DEAD; `weight` (y, x) float32, or None: 0 in the outliers, 1 elsewhere.
     Thresholds in standard deviations, NaN for none. `edges`, `counts`, `residual` (BINS): right edges of the bins in
     standard deviations, pixels in them, and model less observed cumulative histogram, in standard deviations.
+    `dispersion`: variance over mean of the noise. `judged`: share of the pixels where a dead one would be told.
+    `unlit`: pixels in empty areas that were left alone.
     """
 
     kind: NDArray[np.uint8]
@@ -68,278 +66,148 @@ class Outliers:
     edges: NDArray[Any]
     counts: NDArray[Any]
     residual: NDArray[Any]
+    dispersion: float = 1.0
+    judged: float = 1.0
+    unlit: int = 0
 
 
-def deviations(electrons: Image, bad: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-    """Deviation of each pixel from the local level, in robust standard deviations of the whole image.
+@dataclass(frozen=True)
+class Levels:
+    """An image in events, what is known of its pixels, and the spread of its noise."""
 
-    A = 2 sqrt(max(S, 0) + 3/8), level = 9 x 9 mean of the 9 x 9 median, z = (A - level - median) / (1.4826 MAD).
+    counts: NDArray[np.float32]
+    out: NDArray[np.bool_]
+    suspect: NDArray[np.uint8]
+    radius: int
+    unit: float
+    areas: Areas | None
+    dispersion: float = 1.0
+    tiles: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 0, 0)))
+
+    def again(self, caps: NDArray[np.float32]) -> Levels:
+        """The same without the pixels that stand out of their neighbours."""
+        suspect, tiles, _ = self._screened(_SUSPECT, caps, 0)
+        return replace(self, suspect=suspect, tiles=tiles)
+
+    def screened(self, spread: float) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Flags where a pixel is further from its level than by so many standard deviations; the histogram of all."""
+        flags, _, histogram = self._screened(spread, _no_caps(self.counts), BINS + 2)
+        return flags, histogram
+
+    def _screened(self, spread: float, caps: NDArray[np.float32], bins: int) -> tuple[NDArray[Any], ...]:
+        histogram = np.zeros(bins, np.int64)
+        parts = self.counts, self.out, self.suspect, caps, self.radius, spread, self.dispersion
+        flags, tiles = screen(*parts, histogram, _WIDEST)
+        if self.areas is not None:
+            flags[self.areas.unlit] = np.where(flags[self.areas.unlit] == LOW, 0, flags[self.areas.unlit])
+        return flags, tiles, histogram
+
+    def tails(self, flags: NDArray[np.uint8], side: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Places of the pixels flagged on one side, and the probability of their counts or more extreme ones.
+
+        Where the box is uneven, of the level of a parabola; where that does not describe it either, the pixel must
+        stand out of the highest (lowest) quarter of its neighbours as well.
+        """
+        low, places = side == LOW, np.flatnonzero(flags == side)
+        parts = self.counts, self.out, self.suspect
+        total, number, used, square = surroundings(*parts, places, self.radius, low).T
+        tail = high_tail if side == HIGH else low_tail
+        k = np.rint(self.counts.ravel()[places])
+        p = tail(k, total, np.maximum(number, 1), self.dispersion)
+        p[number < LEAST_PIXELS] = 1
+        level = np.maximum(total / np.maximum(number, 1), 1e-9)
+        limit = self.dispersion * level * (1 + _UNEVEN * np.sqrt((2 + 1 / level) / np.maximum(used, 1)))
+        uneven = np.flatnonzero(square > limit * np.maximum(used - 1, 1))
+        bent, middle, share = parabolas(*parts, places[uneven], self.radius, low).T
+        p[uneven] = tail(k[uneven], middle / share, 1 / share, self.dispersion)
+        broken = uneven[bent > limit[uneven] * np.maximum(used[uneven] - 6, 1)]
+        for radius in (NEAR, self.radius):
+            edge, pixels = extremes(*parts, places[broken], radius, low).T
+            p[broken] = np.maximum(p[broken], tail(k[broken], edge, np.maximum(pixels, 1), self.dispersion))
+        return places, p
+
+
+def local_levels(image: Image, bad: NDArray[np.bool_] | None = None) -> Levels:
+    """The image in events, its dead areas, its suspected pixels and its dispersion, each without the others."""
+    known = np.zeros(image.shape, bool) if bad is None else np.asarray(bad, bool)
+    unit = unit_of_counts(image, known)
+    counts = np.asarray(image if unit == 1 else image / unit, np.float32)
+    areas = empty_areas(counts, known)
+    out = known if areas is None else known | areas.dead
+    mean = float(counts.mean(where=~out, dtype=np.float64)) if not out.all() else 0.0
+    levels = Levels(counts, out, np.zeros(image.shape, np.uint8), RADIUS if mean >= _DIM else WIDE_RADIUS, unit, areas)
+    levels = levels.again(tile_caps(counts, out))
+    for _ in range(2):
+        levels = replace(levels, dispersion=tile_dispersion(levels.tiles, image.size)).again(_no_caps(counts))
+        if levels.dispersion == 1:
+            break
+    return levels
+
+
+def _no_caps(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.full(tuple(-(-n // TILE) for n in counts.shape), np.inf, np.float32)
+
+
+def strong(levels: Levels, deviations: float) -> NDArray[np.uint8]:
+    """HOT and DEAD where a count is as improbable as so many standard deviations of a normal one."""
+    kind = np.zeros(levels.counts.shape, np.uint8)
+    flags, limit = levels.screened(_GATES[0])[0], float(ndtr(-deviations))
+    for side, name in ((HIGH, HOT), (LOW, DEAD)):
+        places, p = levels.tails(flags, side)
+        kind.ravel()[places[p < limit]] = name
+    return kind
+
+
+def discovery_limit(p: NDArray[np.floating], n: int, q: float) -> float:
+    """Largest of the probabilities with n p / (number of them that are not larger) <= q, 0 where there is none.
+
+    Benjamini and Hochberg, J. R. Statist. Soc. B 57 (1995) 289-300. `p`: the smallest ones of n.
     """
-    stabilised = _stabilised(np.ascontiguousarray(electrons))
-    if not stabilised.size:
-        return stabilised
-    low, high, middle = _span(stabilised)
-    step = max((high - low) / 255, _SHARPEST_STEP)
-    low = max(low, middle - 127.5 * step)
-    levels = median_levels(_quantised(stabilised, low, step), int(np.clip((middle - low) / step, 0, 255)))
-    counts = _subtract_level(stabilised, box_sums(levels), np.float32(low), np.float32(step), _good(bad, stabilised))
-    total = counts.sum()
-    median = _quantile(counts, total / 2)
-    mad = _quantile(_folded(counts, median), total / 2) - 0.5
-    deviation = max(_MAD * mad * _FINE_STEP, _LEAST_NOISE)
-    shift = (median - _FINE / 2) * _FINE_STEP
-    _rescale(stabilised, np.float32(shift), np.float32(1 / deviation))
-    return stabilised
-
-
-def _good(bad: NDArray[np.bool_] | None, image: Image) -> NDArray[np.bool_]:
-    return np.broadcast_to(np.True_, image.shape).copy() if bad is None else ~bad
-
-
-@njit(nogil=True, cache=True)
-def _stabilised(electrons: Image) -> NDArray[np.float32]:
-    out = np.empty(electrons.shape, np.float32)
-    for y in range(electrons.shape[0]):
-        for x in range(electrons.shape[1]):
-            value = np.float32(electrons[y, x])
-            out[y, x] = np.float32(2) * np.sqrt(max(value, np.float32(0)) + np.float32(0.375))
-    return out
-
-
-def _span(stabilised: NDArray[np.float32]) -> tuple[float, float, float]:
-    """The range in which local levels may lie, and the median, from a sample of the pixels."""
-    lines = max(stabilised.shape[0] // 256, 1)
-    low, q1, middle, q3, high = np.nanquantile(stabilised[::lines], [0.02, 0.25, 0.5, 0.75, 0.98]).tolist()
-    margin = 4 * max((q3 - q1) / 1.349, 0.25)  # 1.349 standard deviations lie between the quartiles
-    return low - margin, high + margin, middle
-
-
-@njit(nogil=True, cache=True)
-def _quantised(values: NDArray[np.float32], low: float, step: float) -> NDArray[np.uint8]:
-    out = np.empty(values.shape, np.uint8)
-    offset, scale = np.float32(low), np.float32(1 / step)
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            out[y, x] = np.uint8(min(max((values[y, x] - offset) * scale + np.float32(0.5), 0), 255))
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _subtract_level(
-    values: NDArray[np.float32], sums: NDArray[np.int32], low: Any, step: Any, good: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Take the level from the values; return the fine histogram of what is left of the good pixels."""
-    counts = np.zeros(_FINE, np.int64)
-    scale = np.float32(step / _BOX)
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            left = values[y, x] - (low + scale * np.float32(sums[y, x]))
-            values[y, x] = left
-            if good[y, x]:
-                place = left * np.float32(1 / _FINE_STEP) + np.float32(_FINE / 2)
-                counts[int(min(max(place, np.float32(0)), np.float32(_FINE - 1)))] += 1
-    return counts
-
-
-@njit(nogil=True, cache=True)
-def _rescale(values: NDArray[np.float32], shift: Any, scale: Any) -> None:
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            values[y, x] = (values[y, x] - shift) * scale
-
-
-def _quantile(counts: NDArray[np.int64], rank: float) -> float:
-    """Place in a histogram below which `rank` values lie, within its bin by interpolation."""
-    below = np.cumsum(counts)
-    k = int(np.searchsorted(below, rank))
-    if k == len(counts) or not counts[k]:
-        return float(k)
-    return k + (rank - (below[k] - counts[k])) / counts[k]
-
-
-def _folded(counts: NDArray[np.int64], centre: float) -> NDArray[np.int64]:
-    """Histogram of the distances of the middles of the bins from a place; bin 0 holds distances up to 1/2."""
-    distance = np.rint(np.abs(np.arange(len(counts)) + 0.5 - centre)).astype(np.int64)
-    return np.bincount(distance, weights=counts, minlength=1).astype(np.int64)
-
-
-def discovery_threshold(tail: NDArray[np.floating], n: int, q: float) -> float:
-    """Smallest t with n Phi(-t) / (number of deviations > t) < q, NaN where there is none.
-
-    Benjamini and Hochberg, J. R. Statist. Soc. B 57 (1995) 289-300. `tail`: the deviations above some value.
-    """
-    ordered = np.sort(tail)[::-1].astype(float)
-    found = np.arange(1, len(ordered) + 1)
-    passed = np.flatnonzero(n * ndtr(-ordered) < q * found)
-    return float(ordered[passed[-1]]) if len(passed) else float("nan")
+    ordered = np.sort(p)
+    passed = np.flatnonzero(n * ordered <= q * np.arange(1, len(ordered) + 1))
+    return float(ordered[passed[-1]]) if len(passed) else 0.0
 
 
 def find_by_fdr(electrons: Image, q: float, bad: NDArray[np.bool_] | None = None) -> Outliers:
     """Outliers at a false discovery rate q in each tail; pixels in `bad` are not counted."""
-    z = deviations(electrons, bad)
-    n = z.size if bad is None else int(z.size - np.count_nonzero(bad))
-    kept = z if bad is None else z[~bad]
-    hot = discovery_threshold(kept[kept > _TAIL], n, q)
-    dark = -discovery_threshold(-kept[kept < -_TAIL], n, q)
-    kind = _classified(z, hot, dark)
+    levels = local_levels(electrons, bad)
+    n = int(levels.out.size - np.count_nonzero(levels.out))
+    flags, histogram = levels.screened(_GATES[0])
+    found = [_discoveries(levels, flags, side, n, q) for side in (HIGH, LOW)]
+    if max(limit for limit, _ in found) > ndtr(-_GATES[0]) / 2:  # the gate may have cut off some
+        flags, _ = levels.screened(_GATES[1])
+        found = [_discoveries(levels, flags, side, n, q) for side in (HIGH, LOW)]
+    kind, unlit = np.zeros(electrons.shape, np.uint8), 0
+    for name, (_, places) in zip((HOT, DEAD), found, strict=True):
+        kind.ravel()[places] = name
+    if levels.areas is not None:
+        kind[levels.areas.dead] = DEAD
+        unlit = int(np.count_nonzero(levels.areas.unlit))
+    hot, dark = (-float(ndtri(limit)) if limit else np.nan for limit, _ in found)
     edges = np.linspace(-_WIDEST, _WIDEST, BINS + 1)[1:]
-    inside = _histogram(kept.ravel(), np.ones(1, np.int64), -_WIDEST, 2 * _WIDEST / BINS)
-    cdf = np.cumsum(inside)[1:-1] / max(n, 1)
-    return Outliers(kind, None, hot, dark, 0.0, 1.0, edges, inside[1:-1].astype(float), _residual(cdf, edges, n))
+    residual = residual_of(np.cumsum(histogram)[1:-1] / max(n, 1), edges, n)
+    judged = _judged(levels, q * max(found[1][1].size, 1) / max(n, 1))
+    dispersion, shown = levels.unit * levels.dispersion, histogram[1:-1].astype(float)
+    return Outliers(kind, None, hot, -dark, 0.0, 1.0, edges, shown, residual, dispersion, judged, unlit)
 
 
-def _classified(z: NDArray[np.float32], hot: float, dark: float) -> NDArray[np.uint8]:
-    kind = np.zeros(z.shape, np.uint8)
-    kind[z >= hot] = HOT  # a comparison with NaN is false: no threshold, no outlier
-    kind[z <= dark] = DEAD
-    return kind
+def _discoveries(
+    levels: Levels, flags: NDArray[np.uint8], side: int, n: int, q: float
+) -> tuple[float, NDArray[np.int64]]:
+    """Probability down to which pixels of one side are outliers, and their places."""
+    places, p = levels.tails(flags, side)
+    limit = discovery_limit(p, n, q)
+    return limit, places[p <= limit]
 
 
-def _residual(cdf: NDArray[Any], x: NDArray[Any], n: int) -> NDArray[Any]:
+def _judged(levels: Levels, limit: float) -> float:
+    """Share of the pixels in tiles where an empty one is less probable than the limit."""
+    level, number = levels.tiles[1].ravel(), levels.tiles[2].ravel()
+    enough = level >= least_level(limit, levels.dispersion) * np.maximum(number, 1)
+    return float(number[enough].sum() / max(number.sum(), 1))
+
+
+def residual_of(cdf: NDArray[Any], x: NDArray[Any], n: int) -> NDArray[Any]:
     """r = x - z where the cumulative histogram is neither empty nor full, else NaN ([M], eqs. 2 to 4)."""
     ends = (cdf <= 0.5 / max(n, 1)) | (cdf >= 1 - 0.5 / max(n, 1))
     return np.asarray(x - ndtri(np.where(ends, np.nan, cdf)))
-
-
-@njit(nogil=True, cache=True)
-def _histogram(values: Any, times: NDArray[np.int64], first: float, width: float) -> NDArray[np.int64]:
-    """Counts of BINS bins, with what lies left of them before and what lies right of them after.
-
-    A value counts `times`, of which there is one for each or one for all.
-    """
-    counts = np.zeros(BINS + 2, np.int64)
-    for k in range(values.size):
-        place = np.floor((values[k] - first) / width)
-        counts[int(min(max(place, -1.0), float(BINS))) + 1] += times[k if times.size > 1 else 0]
-    return counts
-
-
-def find_by_cdf(electrons: Image, k: float, rho: float, bad: NDArray[np.bool_] | None = None) -> Outliers:
-    """Outliers by the fat tails of the cumulative histogram, with logistic weights ([M], section 4)."""
-    spectrum = _spectrum(electrons, bad)
-    if spectrum is None:
-        return _search_tails(electrons, electrons[~bad] if bad is not None else electrons.ravel(), None, k, rho)
-    low, counts = spectrum
-    levels = np.arange(low, low + len(counts))
-    found = _search_tails(levels, levels, counts, k, rho)
-    assert found.weight is not None
-    kind, weight = np.empty(electrons.shape, np.uint8), np.empty(electrons.shape, np.float32)
-    _look_up(electrons.astype(np.int64, copy=False), low, found.kind, found.weight, kind, weight)
-    return replace(found, kind=kind, weight=weight)
-
-
-def _spectrum(electrons: Image, bad: NDArray[np.bool_] | None) -> tuple[int, NDArray[np.int64]] | None:
-    """Least value of an image of integers and the number of good pixels of each value; None where it is too long."""
-    if electrons.dtype.kind not in "iu" or not electrons.size:
-        return None
-    low, high = int(electrons.min()), int(electrons.max())
-    if high - low >= _SPECTRUM or high >= 1 << 62:
-        return None
-    none = np.zeros((1, 1), np.bool_)
-    return low, _counted(electrons.astype(np.int64, copy=False), low, high - low + 1, none if bad is None else bad)
-
-
-@njit(nogil=True, cache=True)
-def _counted(image: NDArray[np.int64], low: int, n: int, bad: NDArray[np.bool_]) -> NDArray[np.int64]:
-    counts = np.zeros(n, np.int64)
-    masked = bad.shape == image.shape
-    for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            if not (masked and bad[y, x]):
-                counts[image[y, x] - low] += 1
-    return counts
-
-
-@njit(nogil=True, cache=True)
-def _look_up(image: NDArray[np.int64], low: int, kinds: Any, weights: Any, kind: Any, weight: Any) -> None:
-    for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            place = image[y, x] - low
-            kind[y, x] = kinds[place]
-            weight[y, x] = weights[place]
-
-
-def _search_tails(image: Image, values: Image, counts: NDArray[np.int64] | None, k: float, rho: float) -> Outliers:
-    """Outliers of an image by the histogram of values, each of which counts once, or as often as given."""
-    n = max(values.size if counts is None else int(counts.sum()), 1)
-    mean = float(values.mean() if counts is None else (values * counts).sum() / n) if values.size else 0.0
-    spread = max(np.sqrt(max(mean, 0.0)), _MAD * _median_distance(values, counts), 1e-6)
-    first, width = _bins(values, mean, spread)
-    inside = _histogram(values, np.ones(1, np.int64) if counts is None else counts, first, width)
-    edges, cdf = first + width * np.arange(1, BINS + 1), np.cumsum(inside)[1:-1] / n
-    mu, sigma = _fit_normal(edges, cdf, mean, spread)
-    x = (edges - mu) / sigma
-    residual = _residual(cdf, x, n)
-    hot = _tail_zero(x, residual, 1, DEFAULT_HOT)
-    dark = _tail_zero(x, residual, -1, DEFAULT_DARK)
-    kind, weight = _weights(((image - mu) / sigma).astype(np.float32), hot, dark, k, rho)
-    return Outliers(kind, weight, hot, dark, mu, sigma, x, inside[1:-1].astype(float), residual)
-
-
-def _weights(
-    u: NDArray[np.float32], hot: float, dark: float, k: float, rho: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Kind and weight by deviation ([M], eq. 6), evaluated where it is not surely 1."""
-    kind, weight = np.zeros(u.shape, np.uint8), np.ones(u.shape, np.float32)
-    margin = _SURE / k
-    unsure = np.flatnonzero(~((u > rho * dark + margin) & (u < rho * hot - margin)))
-    away = u.ravel()[unsure]
-    share = expit(k * (away - rho * dark)) * expit(-k * (away - rho * hot))
-    share[share > 1 - FULL_WEIGHT] = 1
-    weight.ravel()[unsure] = share
-    kind.ravel()[unsure] = np.where(share < 0.5, np.where(away > 0, HOT, DEAD), GOOD)
-    return kind, weight
-
-
-def _median_distance(values: Image, counts: NDArray[np.int64] | None) -> float:
-    """Median distance from the median."""
-    if not values.size:
-        return 0.0
-    if counts is None:
-        return float(np.median(np.abs(values - np.median(values))))
-    distance = np.abs(values - _counted_median(values, counts))
-    order = np.argsort(distance)
-    return _counted_median(distance[order], counts[order])
-
-
-def _counted_median(ordered: NDArray[Any], counts: NDArray[np.int64]) -> float:
-    """Median of values in their order, each of which counts as often as given; 0 for none."""
-    below = np.cumsum(counts)
-    if not below[-1]:
-        return 0.0
-    middle = np.searchsorted(below, [(below[-1] - 1) // 2, below[-1] // 2], side="right")
-    return float(ordered[middle].mean())
-
-
-def _bins(values: Image, mean: float, spread: float) -> tuple[float, float]:
-    """Left edge of the first of BINS bins over mean +- 8 spread, and their width.
-
-    Bins of integers are a whole number of counts wide and centred on them.
-    """
-    sample = values[:: max(values.size >> 16, 1)]
-    if np.array_equal(np.rint(sample), sample):
-        width = max(int(np.ceil(16 * spread / BINS)), 1)
-        return float(np.rint(mean)) - width * (BINS // 2) - 0.5, float(width)
-    return mean - 8 * spread, 16 * spread / BINS
-
-
-def _fit_normal(edges: NDArray[Any], cdf: NDArray[Any], mean: float, spread: float) -> tuple[float, float]:
-    """mu and sigma of the normal CDF nearest in the L1 norm ([M], eq. 1), within 0.5 and 0.7..1.3 spread."""
-
-    def distance(p: NDArray[np.float64]) -> float:
-        return float(np.abs(cdf - ndtr((edges - mean - p[0] * spread) / (p[1] * spread))).sum())
-
-    bounds = [(-0.5, 0.5), (0.7, 1.3)]
-    best = minimize(distance, [0.0, 1.0], method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-5, "fatol": 1e-9})
-    return mean + float(best.x[0]) * spread, float(best.x[1]) * spread
-
-
-def _tail_zero(x: NDArray[Any], residual: NDArray[Any], side: int, default: float) -> float:
-    """Where the line through a fat tail of the residual is zero ([M], eq. 5), or the default."""
-    with np.errstate(invalid="ignore"):
-        tail = (side * residual > _LIMIT) & (side * x > 0)
-    if np.count_nonzero(tail) < 3:
-        return default
-    slope, offset = np.polyfit(x[tail], residual[tail], 1)
-    zero = -offset / slope if slope > 0 else np.nan
-    return float(zero) if _RANGE[0] < side * zero < _RANGE[1] else default

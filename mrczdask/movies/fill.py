@@ -29,6 +29,7 @@ from mrczdask.movies.arrays import (
     whole_images,
 )
 from mrczdask.movies.gain import MASK
+from mrczdask.movies.masks import MAX_BAD, plausible
 from mrczdask.provenance import record
 
 
@@ -38,6 +39,7 @@ def fill_outliers(
     *,
     keep_integers: bool = False,
     seed: int = 0,
+    max_bad: float = MAX_BAD,
 ) -> Movie:
     """Replace outlier pixels of movies or of their sums by what their neighbours expect there; nothing is computed.
 
@@ -53,6 +55,8 @@ def fill_outliers(
         of integers and compresses; sums get the expected value of that. For movies before the gain.
     seed : int
         Another seed draws other neighbours.
+    max_bad : float
+        Share of the pixels (y, x) above which a mask given as an array is refused, as one that marks the good ones.
 
     Returns
     -------
@@ -63,7 +67,8 @@ def fill_outliers(
     Raises
     ------
     ValueError
-        The mask has another size or lacks a movie, or integers are to be kept of a movie of floats.
+        The mask has another size or lacks a movie, calls more than `max_bad` of the pixels bad, or integers are to be
+        kept of a movie of floats.
 
     Warns
     -----
@@ -96,7 +101,7 @@ def fill_outliers(
 
     def verb(given: xr.DataArray) -> xr.DataArray:
         whole = whole_images(given)
-        bad, weight = _effective(outliers, whole)
+        bad, weight = _effective(outliers, whole, max_bad)
         warn_if_unstored(whole, bad, "mask")
         as_integers = keep_integers and schema.FRAME in whole.dims
         if as_integers and whole.dtype.kind not in "iu":
@@ -119,7 +124,7 @@ def _called(outliers: Any, keep_integers: bool, seed: int) -> dict[str, Any]:
     return {"outliers": method} | ({"keep_integers": True, "seed": seed} if keep_integers else {})
 
 
-def _effective(outliers: Any, images: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:
+def _effective(outliers: Any, images: xr.DataArray, max_bad: float) -> tuple[xr.DataArray, xr.DataArray | None]:
     """All bad pixels, and the weights where they are not just 0 and 1."""
     weight = None
     if isinstance(outliers, xr.Dataset):
@@ -127,7 +132,7 @@ def _effective(outliers: Any, images: xr.DataArray) -> tuple[xr.DataArray, xr.Da
         if outliers.attrs.get("method") == "cdf":
             weight = _parameter(outliers["weight"], images, "weight")
     else:
-        mask = outliers
+        mask = plausible(labelled(outliers, name="mask"), "fill_outliers", max_bad)
     bad = _parameter(mask, images, "mask")
     if bad.dtype != bool:
         raise ValueError(f"fill_outliers: the mask is {bad.dtype}: give bool, True = bad")

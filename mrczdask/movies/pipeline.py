@@ -26,6 +26,7 @@ from mrczdask.io.stores import stored_places
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.koma import Method
 from mrczdask.movies.koma_choice import SCALES, stands_out
+from mrczdask.movies.masks import MAX_BAD
 from mrczdask.movies.pipeline_inputs import (
     Dtype,
     References,
@@ -39,7 +40,7 @@ from mrczdask.movies.pipeline_steps import REPORT, Alone, Background, Unread, co
 from mrczdask.movies.pipeline_store import GROUP, MOVIES, NUMBERS, SUMS, WINDOWS, Layout
 
 VERB: Final = "process_session"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Changes when the numbers in an archive would: an old one is then not gone on with."""
 
 
@@ -54,6 +55,7 @@ def process_session(
     orientation: str | xr.Dataset | None = None,
     outliers: Literal["fdr", "cdf"] | None = "fdr",
     mask: xr.DataArray | NDArray[Any] | None = None,
+    max_bad: float = MAX_BAD,
     koma: int | None = 12,
     method: Method = "wiener",
     exclude: Literal["auto"] | list[str] | None = "auto",
@@ -86,6 +88,8 @@ def process_session(
         How outlier pixels are found, as of `find_outliers`; None: only those of `mask` and of the gain are filled.
     mask : DataArray or array of bool, optional
         Pixels known to be bad (y, x).
+    max_bad : float
+        Share of the pixels above which the mask is refused, as one that marks the good ones.
     koma : int or None
         Radius of the knock-out moving average; None: none.
     method : {"wiener", "plain"}
@@ -112,9 +116,10 @@ def process_session(
     xarray.DataTree
         The archive, opened: `movies/images` (movie, frame, y, x) and `movies/correlation_after`; `derived/sums` with
         `sums` (int64), `corrected` sums, `defect_kind`, for "cdf" `weight`, and `report` (movie, number): hot and
-        dead pixels, thresholds, contrast, correlation of the raw frames; `derived/windows` with the `reference` of each
-        movie, `excluded` (True: left out of the windows of the others) and `correlation_floor`, 1/(2 a F + 1), what
-        plain KOMA leaves of white noise with F frames in each of the 2 a movies averaged. "wiener" comes below it
+        dead pixels, thresholds, contrast, correlation of the raw frames, the share of the pixels where a dead one is
+        told and those of empty areas that were left alone (`judged`, `n_unlit`); `derived/windows` with the `reference`
+        of each movie, `excluded` (True: left out of the windows of the others) and `correlation_floor`, 1/(2 a F + 1),
+        what plain KOMA leaves of white noise with F frames in each of the 2 a movies averaged. "wiener" comes below it
         where the correlation was smaller before.
 
     Raises
@@ -157,7 +162,7 @@ def process_session(
         exclude=exclude,
         dtype=str(np.dtype(dtype)),
         codec="zstd" if codec == "auto" else codec,
-        references=read_references(images, gain, dark, mask, orientation),
+        references=read_references(images, gain, dark, mask, orientation, max_bad),
         exponents=checked_exponents(images, dose_rate, gamma),
     )
     task = task.prepared(resume=resume, overwrite=overwrite)

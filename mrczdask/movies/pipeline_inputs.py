@@ -20,6 +20,7 @@ from mrczdask.movies.arrays import labelled
 from mrczdask.movies.gain import gain_factor
 from mrczdask.movies.gamma import gamma as gamma_of_rate
 from mrczdask.movies.koma import Method
+from mrczdask.movies.masks import MAX_BAD, checked
 
 _THREADS: Final = 16
 Dtype = Literal["float16", "float32", "float64"]
@@ -57,7 +58,9 @@ class References:
     bad: NDArray[np.bool_] | None
 
 
-def read_references(images: xr.DataArray, gain: Any, dark: Any, mask: Any, orientation: Any) -> References:
+def read_references(
+    images: xr.DataArray, gain: Any, dark: Any, mask: Any, orientation: Any, max_bad: float = MAX_BAD
+) -> References:
     """References of the right size, in memory."""
     size = images.sizes[schema.Y], images.sizes[schema.X]
     bad = np.zeros(size, bool)
@@ -73,7 +76,7 @@ def read_references(images: xr.DataArray, gain: Any, dark: Any, mask: Any, orien
         if image is not None and np.shape(image) != size:
             raise ValueError(f"process_session: the {name} is {np.shape(image)}, the images are {size} (y, x)")
     if mask is not None:
-        bad |= np.asarray(mask, bool)
+        bad |= checked(np.asarray(mask, bool), "process_session", max_bad)
     return References(factor, None if dark is None else np.asarray(dark, np.float32), bad if bad.any() else None)
 
 

@@ -15,7 +15,8 @@ from mrczdask.io.archive_plan import write_shard
 from mrczdask.kernels import fill, normalise
 from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.correlation import add_standardised, mean_correlation
-from mrczdask.kernels.outliers import DEAD, HOT, Outliers, find_by_cdf, find_by_fdr
+from mrczdask.kernels.outlier_tails import find_by_cdf
+from mrczdask.kernels.outliers import DEAD, HOT, Outliers, find_by_fdr
 from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
 from mrczdask.movies.koma_choice import SCALES, contrast
 from mrczdask.movies.sums import sum_dtype
@@ -32,8 +33,11 @@ REPORT: Final = (
     "variance",
     *(f"contrast_{box}" for box in SCALES),
     "correlation_before",
+    "judged",
+    "n_unlit",
 )
-"""What the first pass reports of a movie: electrons per pixel, pixels, standard deviations, counts^2, relative, R."""
+"""What the first pass reports of a movie: electrons per pixel, pixels, standard deviations, counts^2, relative, R,
+share, pixels."""
 
 
 class Unread:
@@ -105,7 +109,8 @@ def sum_movie(
     counts = np.bincount(kind.ravel(), minlength=3)
     electrons = filled[0] / alone.per_electron
     numbers = [float(electrons.mean()), counts[HOT], counts[DEAD], hot, dark_at, moments(filled[0], known).variance]
-    arrays["report"][place] = np.array([*numbers, *(contrast(electrons, box) for box in SCALES), correlation])
+    judged = (np.nan, np.nan) if found is None else (found.judged, found.unlit)
+    arrays["report"][place] = np.array([*numbers, *(contrast(electrons, box) for box in SCALES), correlation, *judged])
 
 
 def _sum(movie: Unread) -> tuple[NDArray[Any], int, float]:

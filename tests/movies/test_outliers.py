@@ -113,8 +113,39 @@ def test_counts_per_electron_scale_the_noise() -> None:
 
 
 def test_low_dose_is_seen_in_the_level() -> None:
-    found = md.find_outliers(md.simulate.poisson((2, 64, 64), mean=1.0))
-    assert float(found.level.compute()) == pytest.approx(2.0, abs=0.1)
+    found = md.find_outliers(md.simulate.poisson((2, 64, 64), mean=1.0)).compute()
+    assert float(found.level) == pytest.approx(2.0, abs=0.1)
+    assert (float(found.judged), float(found.dispersion)) == (0, 1)
+    assert float(md.find_outliers(SUMS).judged) == 1
+
+
+@pytest.mark.parametrize("dose", [0.002, 0.02, 0.05, 0.2, 0.4])
+@pytest.mark.parametrize("window", [None, 2])
+def test_dim_movies_keep_their_electrons(dose: float, window: int | None) -> None:
+    ice = md.simulate.Specimen(ice_sd=0.1)
+    session, _ = md.simulate.session(3, (10, 128, 128), dose=dose, specimen=ice, seed=2)
+    sums = md.sum_frames(session).compute()
+    found = md.find_outliers(sums, window=window)
+    assert float(found.mask.mean()) < 1e-4
+    assert float(md.fill_outliers(sums, found).mean()) == pytest.approx(float(sums.mean()), rel=5e-3)
+
+
+def test_masks_of_good_pixels_are_refused() -> None:
+    good = np.ones(SHAPE[1:], bool)
+    good[5, 6] = False
+    lazy = xr.DataArray(da.from_array(good, chunks=100), dims=("y", "x"))
+    for mask in (good, lazy):
+        with pytest.raises(ValueError, match="find_outliers: the mask calls 100% of the pixels bad"):
+            md.find_outliers(SUMS, mask=mask).compute()
+        with pytest.raises(ValueError, match="fill_outliers: the mask calls 100% of the pixels bad"):
+            np.asarray(md.fill_outliers(MOVIE.isel(frame=[0]), mask))
+    quarter = np.zeros(SHAPE[1:], bool)
+    quarter[:256, :256] = True
+    with pytest.raises(ValueError, match=r"25% .*max_bad=0.25"):
+        md.find_outliers(SUMS, mask=quarter)
+    assert int(md.find_outliers(SUMS, mask=quarter, max_bad=0.25).n_dead) >= quarter.sum()
+    with pytest.raises(ValueError, match="above 0 and up to 1"):
+        md.find_outliers(SUMS, mask=quarter, max_bad=25)
 
 
 @pytest.mark.parametrize("frames", [1, 3])
