@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
 from mrczdask import schema
-from mrczdask.cli import OK
+from mrczdask.cli import FAILED, OK
 from mrczdask.cli.options import AsJson, FramesPerFraction, Lengths, Quiet, Scheduler, Upsampling, eer_options
 from mrczdask.cli.output import print_json, print_table
 
@@ -92,39 +94,75 @@ def correct(
     order
         By time of acquisition, by name or as given: neighbours are averaged.
     skip_unfit
-        Leave out movies that cannot be opened or have another shape, with a warning.
+        Leave out movies that cannot be opened or have another shape, with a warning, and those that are found damaged
+        when their pixels are read: they are named at the end, and the exit status is 1.
     """
     from mrczdask.execution.schedulers import use_scheduler
-    from mrczdask.io.session import expand_urls, open_session
+    from mrczdask.io.session import expand_urls
     from mrczdask.movies.pipeline import process_session
 
     urls = expand_urls(files)
-    rendered: dict[str, Any] = eer_options(urls, upsampling, frames_per_fraction)
-    session = open_session(urls, order=order, errors="skip" if skip_unfit else "raise", lengths=lengths, **rendered)
-    images = session[schema.IMAGES]
+    opening: dict[str, Any] = {"order": order, "errors": "skip" if skip_unfit else "raise", "lengths": lengths}
+    opening |= eer_options(urls, upsampling, frames_per_fraction)
     with use_scheduler(scheduler):
-        reference = _gain(gain, gain_convention)
-        done = process_session(
-            images,
-            out,
-            gain=reference,
-            dark=_dark(dark),
-            dose_rate=_dose_rate(dose_rate, images),
-            gamma=gamma,
-            orientation=_orientation(orientation, images, reference),
-            outliers=None if outliers == "none" else outliers,
-            mask=_mask(defects, images),
-            max_bad=max_bad,
-            koma=koma or None,
-            method=method,
-            exclude=_exclude(exclude),
-            dtype=dtype,
-            codec=codec,
-            resume=resume,
-            overwrite=overwrite,
-            progress=None if quiet else True,
-        )
-    return _show(out, done, as_json)
+        reference, shadow = _gain(gain, gain_convention), _dark(dark)
+
+        def process(images: xr.DataArray, again: bool) -> xr.DataTree:
+            return process_session(
+                images,
+                out,
+                gain=reference,
+                dark=shadow,
+                dose_rate=_dose_rate(dose_rate, images),
+                gamma=gamma,
+                orientation=_orientation(orientation, images, reference),
+                outliers=None if outliers == "none" else outliers,
+                mask=_mask(defects, images),
+                max_bad=max_bad,
+                koma=koma or None,
+                method=method,
+                exclude=_exclude(exclude),
+                dtype=dtype,
+                codec=codec,
+                resume=resume or again,
+                overwrite=overwrite and not again,
+                progress=None if quiet else True,
+            )
+
+        done, damaged = _without_damaged(urls, opening, process, skip=skip_unfit)
+    status = _show(out, done, as_json)
+    for said in damaged:
+        print(f"left out: {said}", file=sys.stderr)
+    return FAILED if damaged else status
+
+
+def _without_damaged(
+    urls: Sequence[str], opening: dict[str, Any], process: Callable[[xr.DataArray, bool], xr.DataTree], *, skip: bool
+) -> tuple[xr.DataTree, list[str]]:
+    """Process a session; with `skip` again without each movie that is met to be damaged, and what was said of it.
+
+    What was done of the others stays in the archive and is gone on with.
+    """
+    from mrczdask.errors import MrcFormatError
+    from mrczdask.io.session import open_session
+
+    left, damaged = list(urls), list[str]()
+    while True:
+        images = open_session(left, **opening)[schema.IMAGES]
+        try:
+            return process(images, bool(damaged)), damaged
+        except MrcFormatError as error:
+            kept = [url for url in left if error.url is None or not _is_same(url, error.url)]
+            if not skip or len(kept) == len(left) or not kept:
+                raise
+            left = kept
+            damaged.append(str(error))
+
+
+def _is_same(url: str, other: str) -> bool:
+    from mrczdask.io.source import absolute
+
+    return url == other or absolute(url) == absolute(other)
 
 
 def _gain(url: str | None, convention: Any) -> xr.DataArray | None:

@@ -176,3 +176,38 @@ def test_movies_that_do_not_fit(url: str, folder: Path, capsys: pytest.CaptureFi
     with pytest.warns(md.errors.MrczdaskWarning, match=r"odd\.mrcz"):
         assert main([*command, "--skip-unfit"]) == OK
     odd.unlink()
+
+
+@pytest.mark.parametrize("damaged", [[1], [0, 3]])
+def test_movies_that_are_damaged_are_left_out_and_named(
+    tmp_path: Path, damaged: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tifffile
+
+    rng = np.random.default_rng(1)
+    for k in range(6):
+        path = tmp_path / f"movie_{k}.tif"
+        frames = rng.poisson(2, (8, 64, 64)).astype("u1")
+        options = {"photometric": "minisblack", "metadata": None, "compression": "deflate", "rowsperstrip": 16}
+        tifffile.imwrite(path, frames, **options)
+        if k in damaged:
+            with tifffile.TiffFile(path) as file:
+                at = file.pages[5].dataoffsets[2]
+            raw = bytearray(path.read_bytes())
+            raw[at + 10 : at + 14] = b"\xff\xfe\xff\xfe"
+            path.write_bytes(raw)
+    command = ["correct", f"{tmp_path}/*.tif", "--order", "name", "--koma", "1", "--quiet", "-o"]
+    assert main([*command, f"{tmp_path}/a.zarr"]) == FAILED
+    assert "strip 2" in capsys.readouterr().err
+    assert main([*command, f"{tmp_path}/b.zarr", "--skip-unfit"]) == FAILED
+    said = capsys.readouterr()
+    left_out = [line for line in said.err.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == len(damaged)
+    assert all(f"movie_{k}.tif: frame 5" in line for k, line in zip(damaged, left_out, strict=True))
+    good = [k for k in range(6) if k not in damaged]
+    done = md.open_archive(f"{tmp_path}/b.zarr")["movies"]
+    assert done.movie.values.tolist() == [f"movie_{k}" for k in good]
+    paths = [f"{tmp_path}/movie_{k}.tif" for k in good]
+    assert main(["correct", *paths, *command[2:], f"{tmp_path}/c.zarr"]) == OK
+    want = md.open_archive(f"{tmp_path}/c.zarr")["movies"]
+    np.testing.assert_array_equal(done.images.values, want.images.values)

@@ -240,3 +240,23 @@ def test_any_text_gives_facts(data: st.DataObject, n_frames: int) -> None:
         lines[k] = data.draw(st.just(f"{key}= ") | st.text(max_size=12).map(lambda value, key=key: f"{key}= {value}"))
     facts = parse_mdoc("\n".join(lines), n_frames)
     assert all(values.shape == (n_frames,) and not np.isinf(values).any() for values in facts.per_frame.values())
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/x/frames_1.tif", "\\\\10.0.0.1\\Frames\\t_1.tiff", "X:\\frames\\a b.tif", "frames/a=b.tif", "a.tif"]
+)
+def test_paths_are_kept_as_they_stand(path: str) -> None:
+    text = f"[FrameSet = 0]\nSubFramePath = {path}\nGainReference = {path}\nDefectFile = {path}\nNumSubFrames = 2\n"
+    facts = parse_mdoc(text, 2)
+    assert facts.attrs == {"sub_frame_path": path, "defect_file": path}
+    assert facts.session == {"gain_reference": path}
+
+
+@pytest.mark.parametrize(
+    "bracket", ["[T =     Tilt axis angle = 84.8, binning = 1  spot = 5]", "T = Tilt axis angle = 84.8"]
+)
+def test_the_tilt_axis_is_that_of_the_title(bracket: str) -> None:
+    series = "".join(f"[ZValue = {z}]\nTiltAngle = {z}\nRotationAngle = 174.78\n\n" for z in range(3))
+    facts = parse_mdoc(f"PixelSpacing = 1.5\n\n[T = SerialEM: somewhere]\n\n{bracket}\n\n{series}", 3)
+    assert (facts.attrs["tilt_axis_angle_deg"], facts.attrs["rotation_angle_deg"]) == (84.8, 174.78)
+    assert "tilt_axis_angle_deg" not in parse_mdoc(series, 3).attrs
