@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Out = Annotated[str, Parameter(name=("--out", "-o"))]
 _COLUMNS: Final = ("movie", "hot", "dead", "thresholds (sd)", "R before", "R after", "expected floor", "")
+_PLACE: Final = ("pixels", "frame", "y", "x")
 _THRESHOLDS: Final = ("threshold_dark", "threshold_hot")
 _CORRELATIONS: Final = ("correlation_before", "correlation_after", "correlation_floor")
 
@@ -98,71 +99,40 @@ def correct(
         when their pixels are read: they are named at the end, and the exit status is 1.
     """
     from mrczdask.execution.schedulers import use_scheduler
-    from mrczdask.io.session import expand_urls
+    from mrczdask.io.session import expand_urls, open_session
+    from mrczdask.io.suffixes import check_archive
     from mrczdask.movies.pipeline import process_session
 
+    check_archive(out)
     urls = expand_urls(files)
-    opening: dict[str, Any] = {"order": order, "errors": "skip" if skip_unfit else "raise", "lengths": lengths}
-    opening |= eer_options(urls, upsampling, frames_per_fraction)
-    with use_scheduler(scheduler):
-        reference, shadow = _gain(gain, gain_convention), _dark(dark)
-
-        def process(images: xr.DataArray, again: bool) -> xr.DataTree:
-            return process_session(
-                images,
-                out,
-                gain=reference,
-                dark=shadow,
-                dose_rate=_dose_rate(dose_rate, images),
-                gamma=gamma,
-                orientation=_orientation(orientation, images, reference),
-                outliers=None if outliers == "none" else outliers,
-                mask=_mask(defects, images),
-                max_bad=max_bad,
-                koma=koma or None,
-                method=method,
-                exclude=_exclude(exclude),
-                dtype=dtype,
-                codec=codec,
-                resume=resume or again,
-                overwrite=overwrite and not again,
-                progress=None if quiet else True,
-            )
-
-        done, damaged = _without_damaged(urls, opening, process, skip=skip_unfit)
-    status = _show(out, done, as_json)
-    for said in damaged:
-        print(f"left out: {said}", file=sys.stderr)
-    return FAILED if damaged else status
-
-
-def _without_damaged(
-    urls: Sequence[str], opening: dict[str, Any], process: Callable[[xr.DataArray, bool], xr.DataTree], *, skip: bool
-) -> tuple[xr.DataTree, list[str]]:
-    """Process a session; with `skip` again without each movie that is met to be damaged, and what was said of it.
-
-    What was done of the others stays in the archive and is gone on with.
-    """
-    from mrczdask.errors import MrcFormatError
-    from mrczdask.io.session import open_session
-
-    left, damaged = list(urls), list[str]()
-    while True:
-        images = open_session(left, **opening)[schema.IMAGES]
-        try:
-            return process(images, bool(damaged)), damaged
-        except MrcFormatError as error:
-            kept = [url for url in left if error.url is None or not _is_same(url, error.url)]
-            if not skip or len(kept) == len(left) or not kept:
-                raise
-            left = kept
-            damaged.append(str(error))
-
-
-def _is_same(url: str, other: str) -> bool:
-    from mrczdask.io.source import absolute
-
-    return url == other or absolute(url) == absolute(other)
+    rendered: dict[str, Any] = eer_options(urls, upsampling, frames_per_fraction)
+    session = open_session(urls, order=order, errors="skip" if skip_unfit else "raise", lengths=lengths, **rendered)
+    images = session[schema.IMAGES]
+    with use_scheduler(scheduler), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*cannot be read and were left out")  # they are named at the end
+        reference = _gain(gain, gain_convention)
+        done = process_session(
+            images,
+            out,
+            gain=reference,
+            dark=_dark(dark),
+            dose_rate=_dose_rate(dose_rate, images),
+            gamma=gamma,
+            orientation=_orientation(orientation, images, reference),
+            outliers=None if outliers == "none" else outliers,
+            mask=_mask(defects, images),
+            max_bad=max_bad,
+            koma=koma or None,
+            method=method,
+            exclude=_exclude(exclude),
+            errors="skip" if skip_unfit else "raise",
+            dtype=dtype,
+            codec=codec,
+            resume=resume,
+            overwrite=overwrite,
+            progress=None if quiet else True,
+        )
+    return _show(out, done, as_json)
 
 
 def _gain(url: str | None, convention: Any) -> xr.DataArray | None:
@@ -212,21 +182,31 @@ def _show(url: str, done: xr.DataTree, as_json: bool) -> int:
     rows = _rows(done)
     images = done["movies"][schema.IMAGES]
     excluded = [row["movie"] for row in rows if row["excluded"]]
+    left_out = list(done["movies"].attrs.get("left_out", []))
+    status = FAILED if left_out else OK
+    for error in left_out:
+        print(f"left out: {error}", file=sys.stderr)
     if as_json:
         shape = list(images.shape)
         about = {"file": url, "shape": shape, "dtype": images.dtype.name, "excluded": excluded, "movies": rows}
-        print_json(about)
-        return OK
+        print_json(about | {"left_out": left_out})
+        return status
     print_table(_COLUMNS, map(_line, rows))
     print(f"{url}: {' x '.join(map(str, images.shape))} {images.dtype}")
     if excluded:
         print(f"left out of the averages: {', '.join(excluded)}")
-    return OK
+    for row in rows:
+        if row["unusable"]["pixels"]:
+            place = "{pixels} pixels are no numbers, such as frame {frame}, y {y}, x {x}".format(**row["unusable"])
+            print(f"{row['movie']}: {place}; they count as dead")
+    return status
 
 
 def _rows(done: xr.DataTree) -> list[dict[str, Any]]:
     """What was done to each movie; None where there is no such number."""
-    report = done["derived/sums"].to_dataset().report.compute()
+    sums = done["derived/sums"].to_dataset()
+    report = sums.report.compute()
+    unusable = sums["unusable"].values.tolist() if "unusable" in sums else [[0] + [-1] * 3] * len(report)
     after = done["movies"].to_dataset().correlation_after.values
     windows = done["derived/windows"].to_dataset() if "windows" in done["derived"].children else None
     floor = [0.0] * len(after) if windows is None else windows.correlation_floor.values.tolist()
@@ -237,6 +217,7 @@ def _rows(done: xr.DataTree) -> list[dict[str, Any]]:
         row = {"movie": name, "hot": int(numbers["n_hot"]), "dead": int(numbers["n_dead"])}
         row |= {key: _known(numbers[key]) for key in ("threshold_hot", "threshold_dark")}
         row |= {"correlation_before": _known(numbers["correlation_before"]), "correlation_after": _known(after[k])}
+        row |= {"unusable": dict(zip(_PLACE, unusable[k], strict=True))}
         rows.append(row | {"correlation_floor": floor[k], "excluded": excluded[k]})
     return rows
 

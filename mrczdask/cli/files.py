@@ -138,7 +138,8 @@ def convert(
 ) -> int:
     """Convert a movie; the suffixes name the formats: .mrc, .mrcz, .zarr, .tif.
 
-    Between MRC and TIFF or EER the rows are turned over, so that every program shows the same picture.
+    MRC begins with the lowest row of the picture, TIFF and EER with the highest: between them the rows are turned over,
+    so that every program shows the same picture. In Python write_mrcz does the same.
 
     Parameters
     ----------

@@ -67,9 +67,11 @@ def estimate(
     picture
         Write a PNG of the gain and its histogram here.
     """
-    from mrczdask.io.gain import write_gain
+    from mrczdask.io.gain import check_gain_name, write_gain
     from mrczdask.movies.blind_gain import estimate_gain
 
+    if out:
+        check_gain_name(out)
     options: dict[str, Any] = {"method": method, "iterations": iterations, "sequential": sequential}
     options |= {"sum_to": sum_to or None, "convention": convention, "progress": None if quiet else True}
     with _scheduled(scheduler):
@@ -225,9 +227,11 @@ def orient(
     fail_on_alarm
         Exit status 1 where nothing could be decided.
     """
-    from mrczdask.io.gain import open_gain
+    from mrczdask.io.gain import check_gain_name, open_gain
     from mrczdask.movies.orientation import orient_gain
 
+    if out:
+        check_gain_name(out)
     reference = open_gain(gain)
     session = _session(files, Rendered(upsampling, frames_per_fraction, lengths))
     found = orient_gain(session[schema.IMAGES], reference)

@@ -101,11 +101,14 @@ def sparsify(
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.frames import open_frames
     from mrczdask.io.sparse_writer import save_sparse
+    from mrczdask.io.suffixes import format_of
 
     if out is None and not looking.budget:
         raise ValueError("give --out FILE, or --budget to look only")
     if search != PEAKS and not peaks:
         raise ValueError("options of the peaks are given, but no --peaks")
+    if out is not None:
+        format_of(out, ("hdf5", "zarr"))
     images = open_frames(list(frames), dataset=dataset)
     geometry = _geometry(poni, geom, images)
     options = background.options(images.shape[-2:])

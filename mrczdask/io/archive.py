@@ -24,6 +24,7 @@ from mrczdask.io.ragged_archive import RaggedPlan, as_ragged, holds_ragged, open
 from mrczdask.io.replacing import prepared, put_in_place
 from mrczdask.io.source import absolute
 from mrczdask.io.stores import Place, open_store
+from mrczdask.io.suffixes import check_archive
 from mrczdask.io.virtual import SUFFIXES, open_virtual
 
 T = TypeVar("T", xr.DataArray, xr.Dataset, xr.DataTree, Ragged)
@@ -122,6 +123,7 @@ def write_archive(
     >>> int(sums.sum()) == int(movie.sum())
     True
     """
+    check_archive(url)
     check_codec(codec)
     current_client()  # refused before anything is computed where it cannot be waited for
     if frames_per_shard is not None and frames_per_shard < 1:

@@ -36,6 +36,12 @@ class Encoding:
     level: int = 1
     shuffle: str = "bit"
     blocksize: int = 0
+    narrowed: bool = False
+    """Pixels of 64 bits are stored in 32: each is compared."""
+
+
+class NotExactError(MrcFormatError):
+    """A pixel of 64 bits that the 32 bits of the file do not hold."""
 
 
 @dataclass
@@ -98,6 +104,8 @@ def encode_frame(frame: NDArray[Any], encoding: Encoding) -> bytes:
     """The bytes of one frame as they stand in the file."""
     if encoding.mode == PACKED4:
         return pack_nibbles(frame)
+    if encoding.narrowed:
+        _check_exact(frame, encoding.stored)
     pixels = np.ascontiguousarray(frame, dtype=encoding.stored)
     if encoding.codec is None:
         return pixels.tobytes()
@@ -106,6 +114,20 @@ def encode_frame(frame: NDArray[Any], encoding: Encoding) -> bytes:
     codec, level, blocksize = encoding.codec, encoding.level, encoding.blocksize
     out: bytes = numcodecs.blosc.compress(raw, codec.encode(), level, shuffle, blocksize, typesize)
     return out
+
+
+def _check_exact(frame: NDArray[Any], stored: np.dtype[Any]) -> None:
+    if frame.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            exact = (frame.astype(stored) == frame) | np.isnan(frame)
+    else:
+        low, high = (-(2**24), 2**24) if stored.kind == "f" else (np.iinfo(stored).min, np.iinfo(stored).max)
+        exact = (frame >= low) & (frame <= high)
+    if not exact.all():
+        raise NotExactError(
+            f"a pixel of {frame.dtype}, {frame[~exact][0]}, does not fit {stored.name} to the last digit: round "
+            'them with .astype("float32") first'
+        )
 
 
 def pack_nibbles(frame: NDArray[Any]) -> bytes:

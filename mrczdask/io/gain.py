@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
-from mrczdask.io.movie import EER_SUFFIXES, TIFF_SUFFIXES, lazy_variable, open_movie
+from mrczdask.io.movie import EER_SUFFIXES, lazy_variable, open_movie
 from mrczdask.io.movie_array import MovieArray
-from mrczdask.io.mrcz_writer import write_mrcz
+from mrczdask.io.mrcz_writer import write_rows
 from mrczdask.io.notes import warn_of_notes
 from mrczdask.io.source import unwrapped_name
+from mrczdask.io.suffixes import Format, format_of
 from mrczdask.io.tiff import open_tiff
 from mrczdask.io.tiff_writer import LOWER, UPPER, write_tiff
 
@@ -176,10 +177,7 @@ def write_gain(
     """
     target = os.fspath(url)
     _check_convention(convention)
-    suffix = _suffix(target)
-    if suffix in _NOT_READ:
-        raise MrcFormatError(f"{suffix} gain references are not written: give .mrc, .tif or .gain", url=target)
-    is_tiff = suffix in (EER_GAIN_SUFFIX, *TIFF_SUFFIXES)
+    is_tiff = check_gain_name(target) in ("tiff", "gain")
     if convention == EER and is_tiff:
         raise ValueError('convention="eer" is for MRC files; TIFF and .gain files of EER movies multiply')
     wanted = DIVIDE if convention == EER else convention or MULTIPLY
@@ -197,9 +195,17 @@ def write_gain(
             storage_options=storage_options,
         )
     else:
-        codec: Literal["zstd"] | None = "zstd" if suffix == ".mrcz" else None
-        write_mrcz(image.expand_dims(schema.FRAME), target, codec=codec, storage_options=storage_options)
+        codec: Literal["zstd"] | None = "zstd" if _suffix(target) == ".mrcz" else None
+        write_rows(image.expand_dims(schema.FRAME), target, codec=codec, storage_options=storage_options)
     return open_gain(target, storage_options=storage_options)
+
+
+def check_gain_name(url: str) -> Format:
+    """The format that a gain reference of this name is written in; other names are refused."""
+    suffix = _suffix(url)
+    if suffix in _NOT_READ:
+        raise MrcFormatError(f"{suffix} gain references are not written: give .mrc, .tif or .gain", url=url)
+    return format_of(url, ("mrc", "mrcz", "tiff", "gain"))
 
 
 def _image(gain: xr.DataArray | NDArray[Any], url: str) -> xr.DataArray:

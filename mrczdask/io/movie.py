@@ -16,13 +16,13 @@ from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.notes import warn_of_notes
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import absolute, unwrapped_name
+from mrczdask.io.suffixes import TIFF_SUFFIXES as TIFF_SUFFIXES
 from mrczdask.io.urls import expand_urls
 
 if TYPE_CHECKING:
     from mrczdask.formats.facts import Facts
     from mrczdask.io.mrc_file import Truncated
 
-TIFF_SUFFIXES: Final = (".tif", ".tiff", ".gtiff")
 EER_SUFFIXES: Final = (".eer",)
 GAIN_SUFFIX: Final = ".gain"
 """A TIFF whose first page is the gain reference of EER movies."""

@@ -31,8 +31,12 @@ MODE_OF: Final = {
     "i4": 7,
     "u4": 8,
     "f2": 12,
+    "i8": 2,
+    "u8": 2,
+    "f8": 2,
 }
-"""MODE by dtype. uint8 has none: mode 0 while every pixel is <= 127, else mode 6."""
+"""MODE by dtype. uint8 has none: mode 0 while every pixel is <= 127, else mode 6. Sums have 64 bits, MRC does not:
+float32, which every program reads, while all of them are exact, else int32 for integers."""
 INT8_MAX: Final = 127
 
 Codec = Literal["none", "blosclz", "lz4", "lz4hc", "zlib", "zstd"]
@@ -58,6 +62,13 @@ def as_movie(movie: Any) -> xr.DataArray:
     return movie
 
 
+def bottom_up(movie: xr.DataArray) -> xr.DataArray:
+    """The movie with its rows as MRC has them, the lowest first: TIFF and EER have the highest first."""
+    if movie.attrs.get(schema.ORIGIN) != "upper":
+        return movie
+    return movie.isel({schema.Y: slice(None, None, -1)}).assign_attrs({schema.ORIGIN: "lower"})
+
+
 def plan_encoding(frames: xr.DataArray, codec: str | None, level: int, mode: int | None) -> Encoding:
     """Mode and stored dtype for the dtype of the movie."""
     if codec is not None and codec not in WRITTEN:
@@ -76,6 +87,8 @@ def plan_encoding(frames: xr.DataArray, codec: str | None, level: int, mode: int
         if dtype != np.uint8 or codec:
             raise MrcFormatError("mode 101 packs uint8 pixels of 0..15 and is not compressed: codec=None")
         return Encoding(chosen, stored)
+    if dtype.name in ("int64", "uint64", "float64") and (chosen == 2 or (dtype.kind != "f" and chosen in (7, 8))):
+        return Encoding(chosen, stored, codec, level, narrowed=True)
     fits = dtype.name in ("uint8", "bool") if chosen == 0 and dtype != np.int8 else np.can_cast(dtype, stored)
     if not fits:
         raise MrcFormatError(f"mode {chosen} stores {stored.name}, which does not hold every {dtype}")
@@ -84,6 +97,10 @@ def plan_encoding(frames: xr.DataArray, codec: str | None, level: int, mode: int
 
 def in_uint16(plan: Encoding) -> Encoding:
     return replace(plan, mode=6, stored=np.dtype("<u2"))
+
+
+def in_int32(plan: Encoding) -> Encoding:
+    return replace(plan, mode=7, stored=np.dtype("<i4"))
 
 
 def sample_frames(frames: xr.DataArray) -> list[NDArray[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, get_args
 
 import dask.array as da
 import numpy as np
@@ -20,19 +20,21 @@ from mrczdask.formats.frame_index import pack_footer
 from mrczdask.formats.mrc import MrcHeader, build_header
 from mrczdask.formats.mrc_fields import BLOSC_CODECS, PACKED4
 from mrczdask.io.append import append_movie
-from mrczdask.io.encode import Encoding, Sums, choose_blosc
+from mrczdask.io.encode import Encoding, NotExactError, Sums, choose_blosc
 from mrczdask.io.json_header import pack_json
 from mrczdask.io.mrcz_plan import (
     INT8_MAX,
     Codec,
     as_movie,
+    bottom_up,
     encoded_frames,
+    in_int32,
     in_uint16,
     plan_encoding,
     sample_frames,
     table_of,
 )
-from mrczdask.io.source import is_wrapped
+from mrczdask.io.suffixes import format_of
 from mrczdask.io.write import create_file
 
 LABEL: Final = "MRCZ0.6.0"
@@ -47,7 +49,7 @@ def write_mrcz(
     movie: xr.DataArray | xr.Dataset | da.Array | NDArray[Any],
     url: str | os.PathLike[str],
     *,
-    codec: Codec | None = "zstd",
+    codec: Codec | Literal["auto"] | None = "auto",
     level: int = 1,
     mode: int | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -59,22 +61,27 @@ def write_mrcz(
     progress: Progress = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
-    """Write a movie as MRCZ, or as plain MRC with ``codec=None``, in bounded memory.
+    """Write a movie as MRCZ, plain MRC or TIFF, as the suffix says, in bounded memory.
 
     Frames are computed and compressed in parallel, on threads or on the cluster of the client in force, and written
-    in order. The file appears under its name only when it is whole.
+    in order. The file appears under its name only when it is whole. Rows are written as the format has them, the lowest
+    of the picture first in MRC and the highest in TIFF: a movie whose attribute `origin` says otherwise is turned over,
+    as by ``mrczdask convert``, so that every program shows the same picture.
 
     Parameters
     ----------
     movie : DataArray, Dataset, dask array or numpy array
         (frame, y, x), or one (y, x) image. Dtypes: bool, int8, uint8, int16, uint16, int32, uint32, float16,
-        float32, complex64. uint8 goes to mode 0 while every pixel is <= 127, else to mode 6 (uint16).
+        float32, complex64. uint8 goes to mode 0 while every pixel is <= 127, else to mode 6 (uint16). Sums of 64 bits,
+        int64 and float64, are written as float32 where that is exact, integers else as int32.
     url : str or path
-        The file, local or in an object store. An existing file is replaced.
-    codec : {"zstd", "zlib", "lz4", "lz4hc", "blosclz", "none"} or None
-        Blosc codec; None or "none" does not compress.
+        The file, local or in an object store: .mrcz, .mrc (.mrcs, .map, .st, .rec, .ali), or .tif (.tiff, .gtiff). An
+        existing file is replaced.
+    codec : {"auto", "zstd", "zlib", "lz4", "lz4hc", "blosclz", "none"} or None
+        Blosc codec of an .mrcz; None or "none" does not compress. "auto": zstd for .mrcz, none for .mrc, lzw or zlib
+        for TIFF.
     level : int
-        Compression level, 0 to 9.
+        Compression level of an .mrcz, 0 to 9.
     mode : int, optional
         MRC mode; by the dtype where None. 101 packs 4-bit pixels (not compressed).
     metadata : mapping, optional
@@ -106,7 +113,10 @@ def write_mrcz(
     Raises
     ------
     MrcFormatError
-        No MRC mode holds the dtype, or an appended movie does not fit the file.
+        The suffix names no format that is written, or one without the codec; no MRC mode holds the dtype or, of 64
+        bits, the pixels; or an appended movie does not fit the file.
+    ValueError
+        The level is not one of 0 to 9.
 
     Examples
     --------
@@ -116,13 +126,60 @@ def write_mrcz(
     >>> bool((stored == movie).all()), stored.attrs["metadata"]["session"]
     (True, 'grid 7')
     """
+    target = os.fspath(url)
+    kind = format_of(target, ("mrc", "mrcz", "tiff"))
+    if not 0 <= level <= 9:
+        raise ValueError(f"level={level}: give 0 to 9")
+    if kind == "tiff":
+        if append or mode is not None or codec != "auto":
+            raise MrcFormatError(
+                "append, mode and codec are of MRC files: leave them out, or name it .mrcz", url=target
+            )
+        from mrczdask.io.tiff_movie import to_tiff
+
+        return to_tiff(as_movie(movie), target, progress, metadata=metadata, storage_options=storage_options)
+    if codec == "auto":
+        codec = "zstd" if kind == "mrcz" else None
+    codec = None if codec in (None, "none") else codec
+    if codec in get_args(Codec) and kind == "mrc" and not append:
+        raise MrcFormatError(f"codec={codec!r}: an MRC file is not compressed: name it .mrcz", url=target)
+    return write_rows(
+        bottom_up(as_movie(movie)),
+        target,
+        codec=codec,
+        level=level,
+        mode=mode,
+        metadata=metadata,
+        index=index,
+        append=append,
+        shuffle=shuffle,
+        blocksize=blocksize,
+        as_list=as_list,
+        progress=progress,
+        storage_options=storage_options,
+    )
+
+
+def write_rows(
+    movie: xr.DataArray,
+    target: str,
+    *,
+    codec: str | None,
+    level: int = 1,
+    mode: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    index: bool = True,
+    append: bool = False,
+    shuffle: str | None = None,
+    blocksize: int | None = None,
+    as_list: bool | None = None,
+    progress: Progress = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """As `write_mrcz`, with the rows in the order in which they are, whatever `origin` says."""
     from mrczdask.io.movie import open_movie
 
-    target = os.fspath(url)
-    if is_wrapped(target):
-        raise MrcFormatError("compressed wrappers are read, not written: name the file .mrcz or .mrc", url=target)
     frames = as_movie(movie)
-    codec = None if codec in (None, "none") else codec
     plan = plan_encoding(frames, codec, level, mode)
     if append:
         if metadata is not None:
@@ -132,9 +189,9 @@ def write_mrcz(
     samples = sample_frames(frames)
     if mode is None and plan.mode == 0 and frames.dtype == np.uint8 and max(map(np.max, samples)) > INT8_MAX:
         plan = in_uint16(plan)
-    for attempt in (plan, in_uint16(plan)):
-        encoding = choose_blosc(samples, attempt, shuffle, blocksize) if codec else attempt
+    for attempt in (plan, in_int32(plan) if plan.narrowed else in_uint16(plan)):
         try:
+            encoding = choose_blosc(samples, attempt, shuffle, blocksize) if codec else attempt
             header = _header(frames, encoding, _is_list(encoding) if as_list is None else as_list)
             extended = pack_json(frames, metadata)
             with create_file(target, storage_options) as file:
@@ -143,6 +200,9 @@ def write_mrcz(
         except _NeedsUint16:
             if mode == 0:
                 raise MrcFormatError("a uint8 pixel is above 127: mode 0 is signed, use mode 6", url=target) from None
+        except NotExactError as error:
+            if mode is not None or attempt is not plan or frames.dtype.kind == "f":
+                raise error.at(target) from None
     return open_movie(target, storage_options=storage_options)
 
 

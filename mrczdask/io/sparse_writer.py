@@ -29,6 +29,7 @@ from mrczdask.io.sparse_blocks import Columns, KeptBlocks, computed_blocks, peak
 from mrczdask.io.sparse_input import as_sparse
 from mrczdask.io.sparse_sectors import axis_and_map, beside, unit_of
 from mrczdask.io.sparse_table import CENTER, EMPTY, RESPONSE, SETTINGS, TABLES, masked_value
+from mrczdask.io.suffixes import format_of
 from mrczdask.kernels.places import filled
 
 ROWS: Final = 1 << 19
@@ -129,6 +130,7 @@ def save_sparse(
     if layout not in get_args(Layout):
         raise ValueError(f"layout={layout!r}: give one of {', '.join(get_args(Layout))}")
     path = os.fspath(url)
+    format_of(path, ("hdf5", "zarr"))
     table = as_sparse(sparse, SHOTS)
     tables = TABLES if layout == "pyfai" else ()
     missing = [name for name in (*tables, "pixel_radius") if name not in table.header]

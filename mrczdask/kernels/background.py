@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.usable import LARGEST, unusable
+
 
 class Moments(NamedTuple):
     """Mean and variance of the good pixels of an image."""
@@ -17,12 +19,27 @@ class Moments(NamedTuple):
 
 
 def moments(image: NDArray[Any], bad: NDArray[np.bool_] | None = None) -> Moments:
-    """Mean and variance over the pixels of an image (y, x) that are not bad; zeros for none."""
-    values = image if bad is None else image[~bad]
+    """Mean and variance over the pixels of an image (y, x) that are not bad and are numbers; zeros for none."""
+    found = _moments(image if bad is None else image[~bad])
+    if image.dtype.kind == "f" and not _is_sane(found, image.size):
+        odd = unusable(image)
+        if odd is not None:
+            found = _moments(image[~(odd if bad is None else odd | bad)])
+    return found
+
+
+def _moments(values: NDArray[Any]) -> Moments:
     if not values.size:
         return Moments(0.0, 0.0)
-    mean = float(values.mean(dtype=np.float64))
-    return Moments(mean, float(np.square(values - np.asarray(mean, np.float64)).mean(dtype=np.float64)))
+    with np.errstate(invalid="ignore", over="ignore"):  # told by the result
+        mean = float(values.mean(dtype=np.float64))
+        return Moments(mean, float(np.square(values - np.asarray(mean, np.float64)).mean(dtype=np.float64)))
+
+
+def _is_sane(found: Moments, size: int) -> bool:
+    """Whether no pixel can be NaN, infinite or beyond LARGEST: then it stood out of such a mean and variance."""
+    half = LARGEST / 2
+    return abs(found.mean) <= half and found.variance * size <= half * half
 
 
 def wiener_share(reference: float, single: float, size: int) -> float:
@@ -48,8 +65,12 @@ def wiener_share(reference: float, single: float, size: int) -> float:
 
 
 def pattern(reference: NDArray[Any], level: float, share: float) -> NDArray[np.float32] | None:
-    """What is to be subtracted from a frame: share (reference - level); None for nothing."""
-    return ((reference - level) * share).astype(np.float32, copy=False) if share else None
+    """What is to be subtracted from a frame: share (reference - level), 0 where it is NaN; None for nothing."""
+    if not share:
+        return None
+    found = ((reference - level) * share).astype(np.float32, copy=False)
+    odd = np.isnan(found)
+    return np.where(odd, np.float32(0), found) if odd.any() else found
 
 
 def subtract(frames: NDArray[Any], background: NDArray[np.float32] | None, out: NDArray[Any]) -> None:

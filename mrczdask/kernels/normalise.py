@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.usable import LARGEST, unusable
+
 _REACH: Final = 8
 """Neighbours of a defect of the gain are looked for in growing boxes up to this half side."""
 
@@ -39,16 +41,30 @@ def _subtract_multiply(frames: Any, factor: Any, dark: Any, out: Any) -> None:
 
 
 def usable_gain(gain: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The gain with its defects (<= 0, NaN, infinite) replaced by the mean of good neighbours, and the defects."""
-    gain = np.asarray(gain, np.float32)
-    bad = ~(np.isfinite(gain) & (gain > 0))
+    """The gain with its defects replaced by the mean of good neighbours, and the defects.
+
+    A gain is a defect that is not above 0, no number, or beyond 2**53 either way: its reciprocal has a place too.
+    """
+    gain = np.asarray(gain)
+    with np.errstate(invalid="ignore"):  # a NaN that signals
+        bad = ~((gain >= 1 / LARGEST) & (gain <= LARGEST))
+    return _replaced(gain, bad, 1.0), bad
+
+
+def usable_dark(dark: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """A dark reference whose unusable pixels have the mean of good neighbours, and those; None for none."""
+    bad = unusable(np.asarray(dark))
+    return (np.asarray(dark, np.float32), None) if bad is None else (_replaced(np.asarray(dark), bad, 0.0), bad)
+
+
+def _replaced(image: NDArray[Any], bad: NDArray[np.bool_], otherwise: float) -> NDArray[np.float32]:
     if not bad.any():
-        return gain, bad
-    filled = gain.copy()
-    places = np.flatnonzero(bad)
-    good = gain[~bad]
-    _replace(gain, bad, places, np.float32(good.mean() if good.size else 1), filled)
-    return filled, bad
+        return np.asarray(image, np.float32)
+    clean = np.where(bad, 0, image).astype(np.float32)
+    filled = clean.copy()
+    good = clean[~bad]
+    _replace(clean, bad, np.flatnonzero(bad), np.float32(good.mean() if good.size else otherwise), filled)
+    return filled
 
 
 @njit(nogil=True, cache=True)

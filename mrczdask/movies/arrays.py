@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, TypeVar
 
 import dask
@@ -140,6 +140,11 @@ def blockwise(
         args += [None, None] if parameter is None else list(parameter)
     meta = np.empty((0,) * images.ndim, dtype)
     return da.blockwise(function, images.dims, *args, dtype=dtype, meta=meta, align_arrays=True, **constants)
+
+
+def placed(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the attributes of images those of any image of the same pixels: which row comes first, and their size."""
+    return {name: attrs[name] for name in (schema.ORIGIN, schema.PIXEL_SIZE) if name in attrs}
 
 
 def as_session(block: NDArray[Any], dims: tuple[Hashable, ...]) -> NDArray[Any]:

@@ -240,8 +240,8 @@ def _dataset(
     return xr.Dataset(
         {
             "gain": (dims, gain, {**kept, schema.CONVENTION: convention}),
-            "uncertainty": (dims, uncertainty),
-            "mask": (dims, estimate.defect),
+            "uncertainty": (dims, uncertainty, kept),
+            "mask": (dims, estimate.defect, kept),
         },
         coords,
         record(attrs, "estimate_gain", called),

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
-from mrczdask.kernels.correlation import add_standardised
+from mrczdask.execution.blocks import whole_blocks
+from mrczdask.kernels.correlation import add_standardised, mean_square
 from mrczdask.movies.arrays import one_chunk, whole_images
 from mrczdask.movies.gain import MASK
 from mrczdask.provenance import record
@@ -23,7 +24,8 @@ def frame_correlation(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.Dat
     Parameters
     ----------
     movie : DataArray, Dataset or array
-        (..., frame, y, x); of a Dataset its variable `images`. Pixels in the coordinate `mask` are left out.
+        (..., frame, y, x); of a Dataset its variable `images`. Pixels in the coordinate `mask` are left out, and those
+        that are NaN, infinite or beyond 2**53 in a frame.
 
     Returns
     -------
@@ -92,12 +94,21 @@ def _correlation(images: xr.DataArray) -> xr.DataArray:
         meta=np.empty((0,) * images.ndim),
     )
     total = parts.sum(axis=-3, split_every=4)
-    square = da.nanmean(total * total, axis=(-2, -1)) if good is not None else (total * total).mean(axis=(-2, -1))
+    dims = (*lead, schema.Y, schema.X)
+    square = da.blockwise(_mean_squares, lead, total, dims, dtype=float, meta=np.empty((0,) * len(lead)))
     r = (square - n) / (n * (n - 1)) if n > 1 else square * np.nan
     coords = {name: c for name, c in images.coords.items() if set(c.dims) <= set(lead)}
     attrs = record(images.attrs, "frame_correlation")
     attrs["noise"] = float(np.sqrt(2 / max(n * (n - 1) * pixels, 1)))
     return xr.DataArray(r, coords, lead, "frame_correlation", attrs)
+
+
+@whole_blocks
+def _mean_squares(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    found = np.empty(total.shape[:-2])
+    for place in np.ndindex(found.shape):
+        found[place] = mean_square(total[place])
+    return found
 
 
 def _standard_sum(block: NDArray[Any], good: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from mrczdask.errors import MrczdaskError
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.io.ragged import Block, Layout, Ragged
 from mrczdask.kernels import electrons as kernel
+from mrczdask.kernels.usable import LARGEST, unusable
 from mrczdask.provenance import record
 
 Method = Literal["pixel", "centroid"]
@@ -109,7 +110,7 @@ def count_electrons(
     images = raw[schema.IMAGES] if isinstance(raw, xr.Dataset) else raw
     if images.ndim < 2 or images.dtype.kind not in "iuf":
         raise MrczdaskError(f"the frames are {images.dtype} of {images.ndim} dims: give numbers (frame, y, x)")
-    plane = np.empty((0, 0), np.float32) if dark is None else np.asarray(dark, np.float32)
+    plane = np.empty((0, 0), np.float32) if dark is None else _without(np.asarray(dark), LARGEST).astype(np.float32)
     if dark is not None and plane.shape != images.shape[-2:]:
         raise MrczdaskError(f"dark has the shape {plane.shape}, the frames {images.shape[-2:]}")
     counting = _Counting(float(threshold), METHODS[method], int(superres), plane)
@@ -148,14 +149,21 @@ def _count_block(block: NDArray[Any], counting: _Counting) -> NDArray[np.uint8]:
 
 
 def _electrons(frame: NDArray[Any], counting: _Counting) -> NDArray[Any]:
-    """The electrons of one frame."""
+    """The electrons of one frame; none where a pixel is no number, and none beside it is lost."""
+    usable = _without(frame, -LARGEST)
     room = int(_EXPECTED * frame.size) + 16
     while True:
         events = np.empty(room, kernel.EVENT)
-        n = kernel.find_electrons(frame, counting.dark, counting.threshold, counting.method, events)
+        n = kernel.find_electrons(usable, counting.dark, counting.threshold, counting.method, events)
         if n <= room:
             return events[:n]
         room = n
+
+
+def _without(image: NDArray[Any], value: float) -> NDArray[Any]:
+    """An image with a value in place of what is NaN, infinite or beyond LARGEST."""
+    odd = unusable(image)
+    return image if odd is None else np.where(odd, image.dtype.type(value), image)
 
 
 def _events(images: Any, counting: _Counting, settings: dict[str, Any]) -> Ragged:

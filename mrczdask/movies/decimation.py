@@ -15,6 +15,7 @@ from mrczdask.execution.blocks import whole_blocks
 from mrczdask.kernels.decimation import FORMULAS, count_frame, counts_of, find_scale, normalised, whole_counts
 from mrczdask.kernels.normalise import usable_gain
 from mrczdask.kernels.orientation import ORIENTATIONS, oriented
+from mrczdask.kernels.usable import unusable
 from mrczdask.movies.arrays import blockwise, on_images, one_chunk, whole_images
 from mrczdask.movies.gain import MASK
 from mrczdask.provenance import record
@@ -97,7 +98,9 @@ def _first_frames(images: xr.DataArray) -> NDArray[Any]:
         taken.append(np.asarray(movie[k]))
         if sum(np.count_nonzero(frame) for frame in taken) >= ENOUGH:
             break
-    return np.stack(taken)
+    values = np.stack(taken)
+    odd = unusable(values)  # they are no counts, and told as such by n_not_integer
+    return values if odd is None else np.where(odd, values.dtype.type(0), values)
 
 
 def _explain(values: NDArray[Any], gain: NDArray[np.float32], bad: NDArray[np.bool_]) -> tuple[str, str, float]:

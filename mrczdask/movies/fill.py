@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.kernels import fill
+from mrczdask.kernels.usable import fill_around
 from mrczdask.movies.arrays import (
     Movie,
     as_session,
@@ -220,7 +221,7 @@ def _fill(
     for k in range(len(frames)):
         plan = plans.plans[min(k, len(plans.plans) - 1)]
         if keys is None or numbers is None:
-            fill.fill(frames[k], plan, target[k])
+            fill_around(frames[k], plan, target[k])
         else:
             target[k] = fill.fill_whole(frames[k], plan, int(np.atleast_1d(keys)[k]), numbers)
     return out

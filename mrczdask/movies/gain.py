@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrczdask import schema
 from mrczdask.kernels import normalise
 from mrczdask.kernels.orientation import oriented
+from mrczdask.kernels.usable import mended
 from mrczdask.movies.arrays import (
     Movie,
     as_session,
@@ -23,6 +24,7 @@ from mrczdask.movies.arrays import (
     of_movies,
     on_images,
     one_chunk,
+    placed,
     result_dtype,
 )
 from mrczdask.movies.camera_turn import check_turn
@@ -53,10 +55,12 @@ def apply_gain(
     images : DataArray, Dataset or array
         Movies (..., frame, y, x), or sums (..., y, x) with the coordinate `n_frames`.
     gain : DataArray or array, optional
-        (y, x), or (movie, y, x) matched by label. Pixels that are not above 0 are defects: they are replaced by the
-        mean of good neighbours and named in the coordinate `mask` of the result. None: only the dark is subtracted.
+        (y, x), or (movie, y, x) matched by label. Pixels that are not above 0, no numbers or beyond 2**53 are defects:
+        they are replaced by the mean of good neighbours and named in the coordinate `mask` of the result. None: only
+        the dark is subtracted.
     dark : DataArray or array, optional
-        Dark counts of one frame, (y, x) or (movie, y, x). Sums lose it `n_frames` times.
+        Dark counts of one frame, (y, x) or (movie, y, x). Sums lose it `n_frames` times. Pixels that are NaN, infinite
+        or beyond 2**53 are defects too.
     dose_rate : float, array or DataArray, optional
         Electrons per pixel and second, one for all or one a movie, such as ``session.dose_rate``: the gain is raised
         to ``gamma(dose_rate)``.
@@ -102,7 +106,7 @@ def apply_gain(
 
     def verb(given: xr.DataArray) -> xr.DataArray:
         factor, defects = (None, None) if gain is None else gain_factor(gain, given, exponent, orientation, convention)
-        shadow = None if dark is None else _dark(dark, given)
+        shadow, lost = (None, None) if dark is None else _dark(dark, given)
         dtype = result_dtype(given.dtype)
         parts = [None if p is None else (p.data, p.dims) for p in (factor, shadow)]
         out = given.copy(data=blockwise(_correct, given, *parts, dtype=dtype, dims=given.dims, to=dtype))
@@ -113,7 +117,9 @@ def apply_gain(
             "orientation": _answer(orientation),
         }
         out.attrs = record(given.attrs, "apply_gain", called)
-        return out if defects is None else _with_mask(out, defects)
+        for bad in (defects, lost):
+            out = out if bad is None else _with_mask(out, bad)
+        return out
 
     return on_images(images, verb)
 
@@ -236,22 +242,54 @@ def _power(factor: da.Array, exponent: float) -> da.Array:
     return da.map_blocks(np.power, factor, np.float32(exponent), dtype=np.float32, meta=factor._meta)
 
 
-def _dark(dark: Any, images: xr.DataArray) -> xr.DataArray:
-    """Dark counts of the images: of a frame, or of all frames of a sum."""
+def _dark(dark: Any, images: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Dark counts of the images, of a frame or of all frames of a sum, and pixels of it that are no numbers, if any."""
     dark = of_movies(labelled(dark, name="dark reference"), images, "dark reference")
     check_size(dark, images, "dark reference")
     _check_origin(dark, images, None)
-    data = one_chunk(dark.transpose(..., schema.Y, schema.X).data)
-    out = xr.DataArray(data.astype(np.float32), dims=dark.dims)
+    data, bad = _on_dark(dark.transpose(..., schema.Y, schema.X).data)
+    out = xr.DataArray(data, dims=dark.dims)
+    lost = None if bad is None else xr.DataArray(bad, dims=dark.dims)
     if schema.FRAME in images.dims:
-        return out
+        return out, lost
     if schema.N_FRAMES not in images.coords:
         raise ValueError("apply_gain: a dark reference is per frame, and the sums lack the coordinate n_frames")
     count = np.asarray(images[schema.N_FRAMES].values)
     if (count == count.flat[0]).all():
-        return out.copy(data=out.data.astype(np.float64) * float(count.flat[0]))
+        return out.copy(data=out.data.astype(np.float64) * float(count.flat[0])), lost
     each = xr.DataArray(count.astype(float), dims=images[schema.N_FRAMES].dims).chunk({schema.MOVIE: 1})
-    return (each * out).transpose(..., schema.Y, schema.X)
+    return (each * out).transpose(..., schema.Y, schema.X), lost
+
+
+def _on_dark(dark: Any) -> tuple[da.Array, Any]:
+    """A dark reference in memory made usable at once, a lazy one in its graph; no mask of integers."""
+    if not isinstance(dark, da.Array):
+        values, bad = usable_darks(dark)
+        return one_chunk(values), bad
+    whole = one_chunk(dark)
+    values = da.map_blocks(_usable_dark, whole, dtype=np.float32, meta=np.empty((0,) * dark.ndim, np.float32))
+    if dark.dtype.kind != "f":
+        return values, None
+    return values, da.map_blocks(_lost, whole, dtype=bool, meta=np.empty((0,) * dark.ndim, bool))
+
+
+def usable_darks(dark: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Dark references (..., y, x), usable everywhere, and where they were not; None for nowhere."""
+    images = [normalise.usable_dark(image) for image in dark.reshape(-1, *dark.shape[-2:])]
+    values = np.stack([image for image, _ in images]).reshape(dark.shape)
+    if all(bad is None for _, bad in images):
+        return values, None
+    masks = [np.zeros(dark.shape[-2:], bool) if bad is None else bad for _, bad in images]
+    return values, np.stack(masks).reshape(dark.shape)
+
+
+def _usable_dark(dark: NDArray[Any]) -> NDArray[np.float32]:
+    return usable_darks(dark)[0]
+
+
+def _lost(dark: NDArray[Any]) -> NDArray[np.bool_]:
+    bad = usable_darks(dark)[1]
+    return np.zeros(dark.shape, bool) if bad is None else bad
 
 
 def _correct(
@@ -276,7 +314,7 @@ def _with_mask(images: xr.DataArray, defects: xr.DataArray) -> xr.DataArray:
     if schema.MOVIE in defects.dims and schema.MOVIE in images.coords:
         defects = defects.assign_coords({schema.MOVIE: images[schema.MOVIE].variable})
     bad = defects.variable if known is None else known.variable | defects.variable
-    return images.assign_coords({MASK: bad})
+    return images.assign_coords({MASK: xr.Variable(bad.dims, bad.data, placed(images.attrs))})
 
 
 def fit_gamma(
@@ -335,6 +373,6 @@ def fit_gamma(
     total = sum_frames(flat) if flat.ndim == 3 else flat
     if not isinstance(total, xr.DataArray):
         total = xr.DataArray(total, dims=(schema.Y, schema.X), coords={schema.N_FRAMES: 1})
-    counts = np.asarray(apply_gain(total, None, dark=dark), np.float32)
+    counts = np.asarray(mended(np.asarray(apply_gain(total, None, dark=dark)))[0], np.float32)
     factor, _ = gain_factor(gain, total, None, orientation, convention)
     return flattest_exponent(counts, np.asarray(factor, np.float32), size)

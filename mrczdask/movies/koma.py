@@ -14,6 +14,7 @@ from mrczdask import provenance, schema
 from mrczdask.errors import MrczdaskWarning
 from mrczdask.execution.blocks import whole_blocks
 from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
+from mrczdask.kernels.usable import unusable
 from mrczdask.kernels.window import Window, knock_out_windows
 from mrczdask.movies.arrays import (
     Labelled,
@@ -54,7 +55,9 @@ def koma(
         outliers.
     sums : DataArray or Dataset
         (movie, y, x), sums of the frames of all movies in order of acquisition, corrected in the same way, with the
-        coordinates `movie` and `n_frames`; best stored with `write_archive`.
+        coordinates `movie` and `n_frames`; best stored with `write_archive`. Pixels in their coordinate `mask`,
+        (y, x) or (movie, y, x), are left out of the level and the variances of the averages; those of one movie also of
+        the averages that other movies are corrected with, and so are pixels that are NaN, infinite or beyond 7e10.
     radius : int
         Half the number of movies averaged. Near the ends the window shifts inwards, so that their number stays the
         same; with fewer movies all others are averaged.
@@ -81,12 +84,14 @@ def koma(
 
     Notes
     -----
-    out = frame - beta (K - <K>), K = sum of the window / (2 a F). "plain" is beta = 1: of white noise with F frames a
-    movie the mean correlation between frames becomes 1 / (2 a F + 1), and the noise variance of the sum of frames is
-    multiplied by 1 + 1 / (2 a); a movie whose correlation is below 1 / (2 a F) becomes worse. "wiener" is beta =
-    max(var(K) - between / (2 a), 0) / var(K), with the variance between the movies of the window, each less its own
-    mean, averaged over pixels; it does not raise the correlation. Windows are sums of integers, floats in units of
-    2**-20: exact in any order and for any chunks.
+    out = frame - beta (K - <K>), K = sum of the window / (2 a F), averaged pixel by pixel over the movies that know the
+    pixel; a pixel that all of them mask has the mean of what stands there. What is measured is what the movies share,
+    the pattern of the detector, and with it whatever of the illumination stays the same: both are subtracted. "plain"
+    is beta = 1: of white noise with F frames a movie the mean correlation between frames becomes 1 / (2 a F + 1), and
+    the noise variance of the sum of frames is multiplied by 1 + 1 / (2 a); a movie whose correlation is below
+    1 / (2 a F) becomes worse. "wiener" is beta = max(var(K) - between / (2 a), 0) / var(K), with the variance between
+    the movies of the window, each less its own mean, averaged over pixels; it does not raise the correlation. Windows
+    are sums of integers, floats in units of 2**-20: exact in any order and for any chunks.
 
     References
     ----------
@@ -185,8 +190,9 @@ def _subtracted(movies: xr.DataArray, sums: xr.DataArray, radius: int, method: s
     data = data.rechunk((1, -1, -1))
     accepted = accepted_movies(exclude, stack)
     windows = knock_out_windows(2 * radius, accepted)
-    reference = neighbour_sums(data, windows, accepted, mean=True)
     bad = _bad(stack)
+    own = None if bad is None or schema.MOVIE not in bad.dims else bad.data
+    reference = neighbour_sums(data, windows, accepted, mean=True, bad=own)
     spreads = _spreads(data, bad, windows, accepted, measure=method == "wiener")
     parts = xr.Dataset(
         {"reference": (stack.dims, reference), "spread": ((schema.MOVIE, "kind"), spreads)},
@@ -247,13 +253,26 @@ def _spreads(
 
 @whole_blocks
 def _variance(block: NDArray[Any], bad: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    return np.array([moments(image, None if bad is None else bad.reshape(image.shape)).variance for image in block])
+    masks = [None if bad is None else bad.reshape(image.shape) for image in block]
+    return np.array([variance_of(image, mask) for image, mask in zip(block, masks, strict=True)], float)
+
+
+def variance_of(image: NDArray[Any], bad: NDArray[np.bool_] | None) -> float:
+    """Variance over the good pixels of an image; NaN where none is a number: it takes no part in a mean of them."""
+    odd = unusable(image)
+    return float("nan") if odd is not None and odd.all() else moments(image, bad).variance
 
 
 def _window_means(values: NDArray[np.float64], windows: list[Window], accepted: NDArray[np.bool_]) -> NDArray[Any]:
     taken = values[accepted]
-    total = [taken[w.start : w.stop].sum() - (taken[w.own] if w.own >= 0 else 0) for w in windows]
-    return np.array([[t / max(w.size, 1), w.size] for t, w in zip(total, windows, strict=True)])
+    known = np.isfinite(taken)
+    taken = np.where(known, taken, 0.0)
+    out = []
+    for w in windows:
+        own = (taken[w.own], known[w.own]) if w.own >= 0 else (0.0, 0)
+        total, size = taken[w.start : w.stop].sum() - own[0], int(known[w.start : w.stop].sum() - own[1])
+        out.append([total / max(size, 1), size])
+    return np.array(out)
 
 
 @whole_blocks

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.execution.blocks import whole_blocks
+from mrczdask.kernels.usable import mended, unusable
 from mrczdask.movies.arrays import movie_names
 
 SCALES: Final = (4, 32)
@@ -20,6 +21,9 @@ DEVIATIONS: Final = 5.0
 LEAST_CONTRAST: Final = 0.02
 """A movie stands out by 5 robust standard deviations, by half of the median, and by 2 % of the mean intensity."""
 _MAD: Final = 1.4826
+_DECAYS: Final = (0.289, 1.0, 2.0)
+"""Exponents by which the pattern is let decay: that of [M], eq. 12, as of one lifetime, and as of a slow drift."""
+_FEWEST_LAGS: Final = 6
 SAMPLED_PIXELS: Final = 1 << 20
 """Pixels of each sum that are compared with those of the others, in whole lines."""
 
@@ -30,13 +34,15 @@ def find_high_contrast(sums: xr.DataArray) -> xr.Dataset:
     Parameters
     ----------
     sums : DataArray
-        (movie, y, x), sums of frames, corrected by gain and for outliers.
+        (movie, y, x), sums of frames, corrected by gain and for outliers. Pixels that are NaN, infinite or beyond 2**53
+        take the value that their neighbours expect.
 
     Returns
     -------
     xarray.Dataset
         `contrast` (movie, box): standard deviation between the means of boxes, without that of the electrons, relative
-        to the mean; `high_contrast` (movie) bool, for ``koma(..., exclude=)``. The attribute `names` lists them.
+        to the mean, NaN where no pixel is a number; `high_contrast` (movie) bool, for ``koma(..., exclude=)``, True for
+        such a movie too. The attribute `names` lists them.
 
     Raises
     ------
@@ -88,10 +94,12 @@ def find_high_contrast(sums: xr.DataArray) -> xr.Dataset:
 
 def stands_out(contrasts: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which movies (movie, box) stand out in contrast, and the limit at each scale."""
-    median = np.median(contrasts, axis=0)
-    spread = _MAD * np.median(np.abs(contrasts - median), axis=0)
+    empty = np.isnan(contrasts).any(axis=1)
+    known = contrasts[~empty] if not empty.all() else np.zeros_like(contrasts)
+    median = np.median(known, axis=0)
+    spread = _MAD * np.median(np.abs(known - median), axis=0)
     limit = median + np.maximum.reduce([DEVIATIONS * spread, median / 2, np.full_like(median, LEAST_CONTRAST)])
-    return (contrasts > limit).any(axis=1), limit
+    return empty | (contrasts > limit).any(axis=1), limit
 
 
 def _stack(sums: xr.DataArray, verb: str) -> xr.DataArray:
@@ -113,7 +121,10 @@ def _contrasts(block: NDArray[Any], *, per_electron: float) -> NDArray[np.float6
 
 
 def contrast(electrons: NDArray[Any], box: int) -> float:
-    """Standard deviation of the means of boxes over the mean, less the part of Poisson noise."""
+    """Standard deviation of the means of boxes over the mean, less the part of Poisson noise; NaN without a number."""
+    electrons, bad = mended(electrons)
+    if bad is not None and bad.all():
+        return float("nan")
     ny, nx = (n // box for n in electrons.shape)
     mean = float(electrons.mean()) if electrons.size else 0.0
     if ny * nx < 2 or mean <= 0:
@@ -129,7 +140,8 @@ def koma_radius(sums: xr.DataArray, *, noise_budget: float = 0.05, largest: int 
     ----------
     sums : DataArray
         (movie, y, x), sums of frames in order of acquisition with the coordinate `n_frames`, corrected by gain and for
-        outliers. Movies without specimen, or of low contrast, tell most.
+        outliers. Movies without specimen, or of low contrast, tell most. Pixels that are NaN, infinite or beyond 2**53
+        count as the mean of their movie.
     noise_budget : float
         Largest share by which the noise variance of a sum of frames may grow, 1 / (2 radius).
     largest : int
@@ -147,13 +159,14 @@ def koma_radius(sums: xr.DataArray, *, noise_budget: float = 0.05, largest: int 
     Raises
     ------
     ValueError
-        There are fewer than four sums, they lack `n_frames`, or the budget is not above 0.
+        There are fewer than four sums, they lack `n_frames`, the budget is not above 0, or a movie has no pixel that
+        is a number; it is named.
 
     Notes
     -----
     With the covariance P(l) of the patterns l movies apart (their noise is independent, so that the sums measure it
-    without a bias; P(0) is continued from the lags 1 and 2), the variance of pattern and reference noise that is left
-    in a frame is
+    without a bias; P(0) is that of the laws c + a / (1 + (l / t)**b) through the others, averaged by how well they
+    fit), the variance of pattern and reference noise that is left in a frame is
 
         P(0) - 2 mean_i P(i) + mean_ij P(i - j) + s**2 / (2 a F),  0 < \\|i\\|, \\|j\\| <= a,
 
@@ -181,7 +194,7 @@ def koma_radius(sums: xr.DataArray, *, noise_budget: float = 0.05, largest: int 
         raise ValueError(f"koma_radius: noise_budget={noise_budget}, largest={largest}: give numbers above 0")
     frames = int(np.atleast_1d(stack[schema.N_FRAMES].values)[0])
     covariance, variance = _covariances(stack / frames)
-    pattern = np.concatenate([[max(2 * covariance[1] - covariance[2], covariance[1])], covariance[1:]])
+    pattern = np.concatenate([[_at_zero(covariance, n)], covariance[1:]])
     noise = max(variance - pattern[0], 0.0) * frames
     radii = np.arange(1, min(largest, (n - 1) // 2) + 1)
     left = np.array([_left(pattern, int(a)) for a in radii]) + noise / (2 * radii * frames)
@@ -204,11 +217,50 @@ def _covariances(means: xr.DataArray) -> tuple[NDArray[np.float64], float]:
     """Covariance over pixels of images each lag apart, averaged over the pairs; and the mean variance."""
     ny, nx = means.shape[-2:]
     step = max(ny * nx // SAMPLED_PIXELS, 1)
-    sample = np.asarray(means.data[:, ::step], np.float32).reshape(len(means), -1)
-    sample = sample - sample.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
+    sample = np.asarray(means.data[:, ::step]).reshape(len(means), -1)
+    odd = unusable(sample)
+    sample = (sample if odd is None else np.where(odd, 0, sample)).astype(np.float32)
+    if odd is None:
+        centre = sample.mean(axis=1, dtype=np.float64, keepdims=True)
+    else:
+        good = (~odd).sum(axis=1, keepdims=True)
+        if not good.all():
+            name = movie_names(means)[int(np.argmin(good))]
+            raise ValueError(f"koma_radius: no pixel of {name} is a number: leave that movie out")
+        centre = sample.sum(axis=1, dtype=np.float64, keepdims=True) / good
+    sample = sample - centre.astype(np.float32)
+    if odd is not None:
+        sample[odd] = 0
     gram = (sample @ sample.T).astype(np.float64) / max(sample.shape[1], 1)
     lags = range(max(len(means) - 2, 3))
     return np.array([np.diagonal(gram, lag).mean() for lag in lags]), float(np.trace(gram) / len(means))
+
+
+def _at_zero(covariance: NDArray[np.float64], n: int) -> float:
+    """The covariance of the pattern of a movie with itself, from the lags, weighted by their number of pairs: c + a of
+    the laws c + a / (1 + (lag / t)**b), averaged by how well they fit; a straight line where few lags are known.
+    """
+    lags, values = np.arange(1, len(covariance)), covariance[1:]
+    if len(lags) < _FEWEST_LAGS:
+        return float(max(2 * values[0] - values[1], values[0]))
+    weight = (n - lags).astype(float)
+    middle = float(np.average(values, weights=weight))
+    misfits, begins = [float(((values - middle) ** 2 * weight).sum())], [middle]
+    for decay in _DECAYS:
+        for lifetime in np.geomspace(0.5, 4 * n, 12):
+            law = 1 / (1 + (lags / lifetime) ** decay)
+            level = float(np.average(law, weights=weight))
+            spread = float(((law - level) ** 2 * weight).sum())
+            a = float(((law - level) * values * weight).sum()) / max(spread, 1e-30)
+            c = middle - a * level
+            if c < 0 < a:
+                a, c = float((law * values * weight).sum() / (law * law * weight).sum()), 0.0
+            if a > 0:
+                misfits.append(float(((c + a * law - values) ** 2 * weight).sum()))
+                begins.append(c + a)
+    least = min(misfits)
+    chance = np.exp(-(np.array(misfits) - least) / max(2 * least / (len(lags) - 3), 1e-30))
+    return float(np.average(begins, weights=chance))
 
 
 def _left(pattern: NDArray[np.float64], radius: int) -> float:

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import provenance, schema
 from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
-from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
+from mrczdask.kernels.window import KnownMeans, Lacking, Window, fixed_parts, unit_of
 from mrczdask.movies.arrays import blockwise, check_size, labelled, on_images, whole_images
 from mrczdask.movies.gain import MASK
-from mrczdask.movies.koma import Method
+from mrczdask.movies.koma import Method, variance_of
 from mrczdask.movies.sums import sum_frames
 
 
@@ -54,7 +54,8 @@ class KomaStream:
     begun again takes the movies again.
 
     Bad pixels count neither for the level of the mean nor for its variance or that of the sums, as in `koma` with the
-    coordinate `mask` of the sums; they are corrected too. Each movie may have a mask of its own.
+    coordinate `mask` of the sums; they are corrected too. Each movie may have a mask of its own: its pixels, and those
+    that are NaN, infinite or beyond 7e10, are left out of the means that other movies are corrected with.
 
     References
     ----------
@@ -84,7 +85,8 @@ class KomaStream:
         self._variances: dict[int, float] = {}
         self._first: xr.DataArray | None = None
         self._unit, self._accepted, self._finished = 1.0, 0, False
-        self._moving = MovingSum(self._sums.__getitem__)
+        self._lacking: dict[int, Lacking | None] = {}
+        self._moving = KnownMeans(self._sums.__getitem__, self._lacking.__getitem__, 1.0)
 
     def add(
         self, movie: xr.DataArray, *, total: xr.DataArray | None = None, exclude: bool = False
@@ -151,9 +153,11 @@ class KomaStream:
         unit = unit_of(image.dtype)
         if self._accepted and unit != self._unit:
             raise ValueError("KomaStream: some sums are of integers and some of floats: correct all movies alike")
-        self._unit = unit
-        self._sums[self._accepted] = fixed(image)
-        self._variances[self._accepted] = moments(image, bad).variance
+        if not self._accepted:
+            self._unit = unit
+            self._moving = KnownMeans(self._sums.__getitem__, self._lacking.__getitem__, unit)
+        self._sums[self._accepted], self._lacking[self._accepted] = fixed_parts(image, bad)
+        self._variances[self._accepted] = variance_of(image, bad)
         self._accepted += 1
 
     def _window(self, waiting: _Waiting, *, last: bool) -> Window | None:
@@ -173,15 +177,16 @@ class KomaStream:
             done.append(self._corrected(self._waiting.popleft(), window))
             # the window of a movie that is left out is one shorter: at the end the next may begin one place before it
             for rank in [rank for rank in self._sums if rank < window.start - 1]:
-                del self._sums[rank], self._variances[rank]
+                del self._sums[rank], self._variances[rank], self._lacking[rank]
         return done
 
     def _corrected(self, waiting: _Waiting, window: Window) -> xr.DataArray:
-        movie, reference = waiting.movie, self._moving.mean(window, self._unit)
+        movie, reference = waiting.movie, self._moving.mean(window)
         level, variance = moments(reference, waiting.bad)
-        members = sum(self._variances[rank] for rank in range(window.start, window.stop) if rank != window.own)
-        single = members / window.size
-        share = 1.0 if self._method == "plain" else wiener_share(variance, single, window.size)
+        members = [self._variances[rank] for rank in range(window.start, window.stop) if rank != window.own]
+        known = [value for value in members if np.isfinite(value)]
+        single = sum(known) / max(len(known), 1)
+        share = 1.0 if self._method == "plain" else wiener_share(variance, single, len(known))
         options = {"level": level, "share": share / movie.sizes[schema.FRAME]}
 
         def verb(given: xr.DataArray) -> xr.DataArray:

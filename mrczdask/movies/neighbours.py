@@ -11,17 +11,26 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from mrczdask.kernels.window import Window, fixed, knock_out_sums, unit_of
+from mrczdask.kernels.window import Lacking, Window, fixed, fixed_parts, knock_out_sums, unit_of
 
 TASK_BYTES: Final = 256 << 20
 """Images that a task may hold; larger ones are cut into bands of rows."""
 
 
-def neighbour_sums(sums: da.Array, windows: Sequence[Window], accepted: NDArray[np.bool_], *, mean: bool) -> da.Array:
+def neighbour_sums(
+    sums: da.Array,
+    windows: Sequence[Window],
+    accepted: NDArray[np.bool_],
+    *,
+    mean: bool,
+    bad: da.Array | None = None,
+) -> da.Array:
     """For each movie the sum over its window, float64, or the mean, float32.
 
-    `sums` (movie, y, x). A task makes the windows of several movies that follow each other: it takes their sums and
-    those around them once, and moves from window to window by adding and dropping one.
+    `sums` (movie, y, x); `bad` of the same shape, the pixels of each that take no part, besides those that are no
+    numbers: where some movies of a window lack a pixel the others are averaged. A task makes the windows of several
+    movies that follow each other: it takes their sums and those around them once, and moves from window to window by
+    adding and dropping one.
     """
     n, ny, nx = sums.shape
     size = max(window.stop - window.start for window in windows)
@@ -32,7 +41,8 @@ def neighbour_sums(sums: da.Array, windows: Sequence[Window], accepted: NDArray[
     dtype = np.dtype(np.float32 if mean else np.float64)
     places = np.flatnonzero(accepted).tolist()
     firsts = range(0, n, group)
-    name = f"neighbour-sums-{tokenize(sums, windows, places, mean)}"
+    masks = None if bad is None else bad.rechunk(sums.chunks)
+    name = f"neighbour-sums-{tokenize(sums, windows, places, mean, *([] if masks is None else [masks]))}"
     graph: dict[Any, Any] = {}
     for k, first in enumerate(firsts):
         wanted = list(windows[first : first + group])
@@ -43,18 +53,35 @@ def neighbour_sums(sums: da.Array, windows: Sequence[Window], accepted: NDArray[
         inside = [(chunks_taken.index(chunk), offset) for chunk, offset in taken]
         for band in range(len(sums.chunks[1])):
             blocks = [(sums.name, chunk, band, 0) for chunk in chunks_taken]
-            graph[(name, k, band, 0)] = (_windows, blocks, inside, moved, mean)
+            hidden = None if masks is None else [(masks.name, chunk, band, 0) for chunk in chunks_taken]
+            graph[(name, k, band, 0)] = (_windows, blocks, hidden, inside, moved, mean)
     chunks = (tuple(min(group, n - first) for first in firsts), *sums.chunks[1:])
-    layers = HighLevelGraph.from_collections(name, graph, dependencies=[sums])  # type: ignore[list-item]
+    needed: list[Any] = [sums] if masks is None else [sums, masks]
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=needed)
     whole = da.Array(layers, name, chunks, meta=np.empty((0, 0, 0), dtype))
     return whole.rechunk((1, -1, -1))
 
 
 def _windows(
-    blocks: list[NDArray[Any]], inside: list[tuple[int, int]], windows: list[Window], mean: bool
+    blocks: list[NDArray[Any]],
+    hidden: list[NDArray[np.bool_]] | None,
+    inside: list[tuple[int, int]],
+    windows: list[Window],
+    mean: bool,
 ) -> NDArray[Any]:
+    lacking: dict[int, Lacking | None] = {}
+
     def image(place: int) -> NDArray[np.int64]:
         block, offset = inside[place]
-        return fixed(blocks[block][offset])
+        pixels, bad = blocks[block][offset], None if hidden is None else hidden[block][offset]
+        if place in lacking and bad is None:
+            return fixed(pixels)
+        whole, lacking[place] = fixed_parts(pixels, bad)
+        return whole
 
-    return knock_out_sums(image, windows, unit_of(blocks[0].dtype), mean=mean)
+    def lacks(place: int) -> Lacking | None:
+        if place not in lacking:
+            image(place)
+        return lacking[place]
+
+    return knock_out_sums(image, windows, unit_of(blocks[0].dtype), mean=mean, lacks=lacks)

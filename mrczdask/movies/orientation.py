@@ -13,6 +13,7 @@ from mrczdask import schema
 from mrczdask.kernels.normalise import usable_gain
 from mrczdask.kernels.orientation import ORIENTATIONS as ORIENTATIONS
 from mrczdask.kernels.orientation import oriented as oriented
+from mrczdask.kernels.usable import mended
 from mrczdask.movies.sums import sum_frames
 
 CONVENTIONS: Final = ("multiply", "divide")
@@ -130,7 +131,7 @@ def _raw_sum(images: Any) -> NDArray[np.float64]:
     summed = sum_frames(images) if _has_frames(images) else images
     extra = tuple(range(summed.ndim - 2))
     data = summed.data if isinstance(summed, xr.DataArray) else summed
-    return np.asarray(data.sum(axis=extra) if extra else data, np.float64)
+    return mended(np.asarray(data.sum(axis=extra) if extra else data, np.float64))[0]
 
 
 def _has_frames(images: Any) -> bool:

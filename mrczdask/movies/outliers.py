@@ -15,7 +15,7 @@ from mrczdask import schema
 from mrczdask.kernels.outlier_tails import find_by_cdf
 from mrczdask.kernels.outliers import BINS, DEAD, GOOD, HOT, Outliers, find_by_fdr, local_levels, strong
 from mrczdask.kernels.window import knock_out_windows
-from mrczdask.movies.arrays import labelled, of_movies, one_chunk
+from mrczdask.movies.arrays import labelled, of_movies, one_chunk, placed
 from mrczdask.movies.gain import MASK
 from mrczdask.movies.masks import MAX_BAD, plausible
 from mrczdask.movies.neighbours import neighbour_sums
@@ -293,6 +293,9 @@ def _dataset(results: da.Array, stack: xr.DataArray, options: dict[str, Any]) ->
         **{name: (schema.MOVIE, numbers[:, k], {"units": unit}) for k, (name, unit) in enumerate(NUMBERS.items())},
         **{name: ((schema.MOVIE, "bin"), curves[:, k], {"long_name": t}) for k, (name, t) in enumerate(CURVES.items())},
     }
+    for name in ("mask", "defect_kind", "weight"):
+        values, *attrs = variables[name][1:]
+        variables[name] = (dims, values, {**placed(stack.attrs), **(attrs[0] if attrs else {})})
     coords = {name: c for name, c in stack.coords.items() if name != MASK}
     kept = {
         name: value for name, value in stack.attrs.items() if name in (schema.ORIGIN, schema.HISTORY, schema.PROVENANCE)

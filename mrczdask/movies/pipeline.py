@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final, Literal
 
@@ -13,35 +13,42 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import provenance, schema
-from mrczdask.errors import ResumeError
+from mrczdask.errors import MrczdaskError, ResumeError
 from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import Journal, Region, check_plan, digest, run_resumable
-from mrczdask.execution.schedulers import check_workers_see
 from mrczdask.execution.shared import shared
 from mrczdask.io.archive import open_archive
 from mrczdask.io.journal import StoreJournal, remove_unfinished
-from mrczdask.io.movie_array import movie_array
 from mrczdask.io.source import absolute, is_remote
 from mrczdask.io.stores import stored_places
-from mrczdask.kernels.window import Window, knock_out_windows
+from mrczdask.io.suffixes import check_archive
+from mrczdask.kernels.window import knock_out_windows
 from mrczdask.movies.koma import Method
 from mrczdask.movies.koma_choice import SCALES, stands_out
 from mrczdask.movies.masks import MAX_BAD
+from mrczdask.movies.pipeline_faults import (
+    FORMAT,
+    check_format,
+    sum_movies,
+    unread_before,
+    warn_of_left_out,
+    warn_of_unusable,
+)
 from mrczdask.movies.pipeline_inputs import (
     Dtype,
     References,
+    check_places,
     checked_exponents,
     checked_session,
     each_movie,
     fingerprints,
     read_references,
+    some_movies,
 )
-from mrczdask.movies.pipeline_steps import REPORT, Alone, Background, Unread, correct_movie, make_windows, sum_movie
+from mrczdask.movies.pipeline_steps import REPORT, Alone, Background, Unread, correct_movie, make_windows, members_of
 from mrczdask.movies.pipeline_store import GROUP, MOVIES, NUMBERS, SUMS, WINDOWS, Layout
 
 VERB: Final = "process_session"
-FORMAT: Final = 2
-"""Changes when the numbers in an archive would: an old one is then not gone on with."""
 
 
 def process_session(
@@ -59,6 +66,7 @@ def process_session(
     koma: int | None = 12,
     method: Method = "wiener",
     exclude: Literal["auto"] | list[str] | None = "auto",
+    errors: Literal["raise", "skip"] = "raise",
     dtype: Dtype = "float32",
     codec: Any = "auto",
     resume: bool = True,
@@ -96,8 +104,11 @@ def process_session(
         As of `koma`.
     exclude : "auto", names of movies or None
         Movies left out of the windows; "auto": those of `find_high_contrast`.
+    errors : {"raise", "skip"}
+        What to do with a movie that breaks while it is read: an error that names file and frame, or a warning that does
+        and an archive without it, whose group `movies` lists it in the attribute `left_out`.
     dtype : {"float32", "float16", "float64"}
-        Of the corrected movies.
+        Of the corrected movies. Pixels that float16 does not hold, above 65504, are refused.
     codec : "auto", "zstd", "none" or Zarr codec
         As of `write_archive`; "auto" is "zstd" with shuffled bits, the best for noise in float32.
     resume : bool
@@ -117,7 +128,8 @@ def process_session(
         The archive, opened: `movies/images` (movie, frame, y, x) and `movies/correlation_after`; `derived/sums` with
         `sums` (int64), `corrected` sums, `defect_kind`, for "cdf" `weight`, and `report` (movie, number): hot and
         dead pixels, thresholds, contrast, correlation of the raw frames, the share of the pixels where a dead one is
-        told and those of empty areas that were left alone (`judged`, `n_unlit`); `derived/windows` with the `reference`
+        told and those of empty areas that were left alone (`judged`, `n_unlit`), of floats also `unusable` (movie,
+        place), the number of pixels that are no numbers and the first of them; `derived/windows` with the `reference`
         of each movie, `excluded` (True: left out of the windows of the others) and `correlation_floor`, 1/(2 a F + 1),
         what plain KOMA leaves of white noise with F frames in each of the 2 a movies averaged. "wiener" comes below it
         where the correlation was smaller before.
@@ -127,13 +139,23 @@ def process_session(
     ValueError
         A parameter or reference does not fit, or there are too few movies; before any pixel is read.
     ResumeError
-        The archive was begun with other parameters, which are named, or is not one of this verb.
+        The archive was begun with other parameters, which are named, or by a version whose numbers differ, or is not
+        one of this verb.
+
+    Warns
+    -----
+    MrczdaskWarning
+        Movies hold pixels that are no numbers, or were left out because they cannot be read; they are named.
 
     Notes
     -----
     Three passes, each restartable region by region: sums of movies, their outliers and corrected sums; windows, by
     bands of rows; correction of the frames, which are read a second time. The numbers are those of `apply_gain`,
     `find_outliers`, `fill_outliers` and `koma` in this order. Memory does not depend on the number of movies.
+
+    A pixel that is NaN, infinite or beyond 2**53 in any frame of a movie counts as dead in this movie: it is filled in
+    all of its frames, and neither its neighbours nor other movies change. A movie without a number is left out of the
+    windows. Pixels of gain or dark that are no numbers are dead in all movies.
 
     References
     ----------
@@ -151,7 +173,10 @@ def process_session(
     >>> bool((done["movies"].correlation_after < before).all())
     True
     """
+    check_archive(url)
     images = session[schema.IMAGES] if isinstance(session, xr.Dataset) else session
+    if errors not in ("raise", "skip"):
+        raise ValueError(f'process_session: errors={errors!r}: give "raise" or "skip"')
     task = _Task(
         images=checked_session(images, koma, method, outliers, dtype),
         url=absolute(os.fspath(url)),
@@ -165,15 +190,11 @@ def process_session(
         references=read_references(images, gain, dark, mask, orientation, max_bad),
         exponents=checked_exponents(images, dose_rate, gamma),
     )
+    task = task.without(task.unread() if resume and errors == "skip" else {})
     task = task.prepared(resume=resume, overwrite=overwrite)
-    task.run(progress)
-    return _opened(task)
-
-
-def _opened(task: _Task) -> xr.DataTree:
-    tree = open_archive(task.url, storage_options=task.options or None)
-    assert isinstance(tree, xr.DataTree)
-    return tree
+    while broken := task.run(progress, skip=errors == "skip"):
+        task = task.without({**task.left_out, **broken})._renamed()
+    return open_archive(task.url, storage_options=task.options or None)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -193,6 +214,7 @@ class _Task:
     exponents: list[float]
     is_beside: bool = False
     """The groups are written beside those of the same name, whose place they take in the end."""
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def journal(self) -> Journal:
@@ -222,8 +244,8 @@ class _Task:
     def layout(self) -> Layout:
         """How the archive is cut."""
         step = self.images.data.chunks[1][0]
-        weighted = self.outliers == "cdf"
-        return Layout(self.url, self.options, self.images.shape, step, self.radius, weighted, self.is_beside)
+        weighted, floats = self.outliers == "cdf", self.images.dtype.kind == "f"
+        return Layout(self.url, self.options, self.images.shape, step, self.radius, weighted, floats, self.is_beside)
 
     def prepared(self, *, resume: bool, overwrite: bool) -> _Task:
         """Check the archive against the plan, or create it; return the task to run, maybe one beside what is there."""
@@ -232,7 +254,9 @@ class _Task:
         if resume and stored is not None and stored.get("verb") == VERB:
             if stored != self.plan and beside.journal.read("plan.json") == self.plan:
                 return beside._renamed()
+            check_format(stored, self.url)
             check_plan(stored, self.plan, self.url)
+            self.layout.place(self.images)
             return self._renamed()
         held = self.layout.held()
         if not held and (other := self.layout.other_files()):
@@ -267,13 +291,31 @@ class _Task:
         """Names of the movies."""
         return [str(name) for name in self.images[schema.MOVIE].values]
 
-    def run(self, progress: Progress) -> None:
-        """The three passes."""
-        source = movie_array(self.images.data)
-        urls = [self.url, *(reader.url for reader in (() if source is None else source.readers))]
-        check_workers_see(absolute(url) for url in urls if not is_remote(url))
+    @cached_property
+    def inputs(self) -> list[str]:
+        """A digest of what goes into each movie alone."""
         stamps = fingerprints(self.images)
-        inputs = [digest(*parts) for parts in zip(self.names, stamps, self.exponents, strict=True)]
+        return [digest(*parts) for parts in zip(self.names, stamps, self.exponents, strict=True)]
+
+    def unread(self) -> dict[str, str]:
+        """Movies that could not be read before and are what they were, by name, and why."""
+        return unread_before(self.journal, self.names, self.inputs)
+
+    def without(self, broken: dict[str, str]) -> _Task:
+        """The same task without some movies."""
+        kept = [k for k, name in enumerate(self.names) if name not in broken]
+        if len(kept) == len(self.names):
+            return self
+        if len(kept) < (2 if self.radius else 1):
+            first = next(iter(broken.values()))
+            raise MrczdaskError(f"{self.url}: {len(kept)} movies are left that can be read: {first}")
+        exponents = [self.exponents[k] for k in kept]
+        return replace(self, images=some_movies(self.images, kept), exponents=exponents, left_out=broken)
+
+    def run(self, progress: Progress, *, skip: bool) -> dict[str, str]:
+        """The three passes; or after the first the movies that cannot be read, by name, and why."""
+        check_places(self.url, self.images)
+        inputs = self.inputs
         given = self.references
         references = tuple(shared(value) for value in (given.gain, given.dark, given.bad))
         first = self.layout.arrays(SUMS)
@@ -281,11 +323,13 @@ class _Task:
         per_electron = float(self.images.attrs.get(schema.COUNTS_PER_ELECTRON, 1.0))
         alone = [Alone(exponent, self.outliers, per_electron) for exponent in self.exponents]
         passes = 3 if self.radius else 2
-        regions = [
-            Region(f"sums/{k}", inputs[k], sum_movie, (movie, k, alone[k], *references, first))
-            for k, movie in enumerate(movies)
-        ]
-        self._run(SUMS, regions, progress, f"1/{passes} sums and outliers")
+        parts = [(movie, k, alone[k], *references, first) for k, movie in enumerate(movies)]
+        sums = partial(self._run, SUMS, progress=progress, label=f"1/{passes} sums and outliers")
+        if broken := sum_movies(sums, parts, self.journal, self.names, inputs, skip=skip):
+            return broken
+        warn_of_left_out(self.left_out)
+        if "unusable" in first:
+            warn_of_unusable(self.names, np.asarray(first["unusable"][:]))
         backgrounds, made, arrays = self._windows(inputs, first, progress) if self.radius else ([None], inputs, {})
         arrays |= {name: array for name, array in first.items() if name in ("defect_kind", "weight")}
         arrays |= self.layout.arrays(MOVIES)
@@ -300,7 +344,9 @@ class _Task:
         ]
         self._run(MOVIES, regions, progress, f"{passes}/{passes} correction")
         remove_unfinished(self.url)
+        self.layout.leave_out(list(self.left_out.values()))
         self.layout.put_in_place()
+        return {}
 
     def _run(self, group: str, regions: list[Region], progress: Progress, label: str) -> None:
         inside = partial(self.layout.changing, group)
@@ -337,7 +383,7 @@ class _Task:
         ]
         self._run(WINDOWS, regions, progress, "2/3 windows")
         variances = report[:, REPORT.index("variance")]
-        members = [_members(window, places) for window in windows]
+        members = [members_of(window, places) for window in windows]
         plain = self.method == "plain"
         found: list[Background | None] = [Background(float(variances[m].mean()), len(m), plain) for m in members]
         made = [digest(inputs[k], [inputs[i] for i in m]) for k, m in enumerate(members)]
@@ -351,7 +397,3 @@ class _Task:
         if unknown:
             raise ValueError(f"process_session: exclude names {unknown[0]}, which is not among the movies")
         return np.isin(self.names, list(self.exclude or []))
-
-
-def _members(window: Window, places: list[int]) -> list[int]:
-    return [places[rank] for rank in range(window.start, window.stop) if rank != window.own]

@@ -13,11 +13,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.execution.schedulers import check_workers_see
 from mrczdask.io.movie import lazy_variable
 from mrczdask.io.movie_array import MovieArray, movie_array
-from mrczdask.io.source import open_source
+from mrczdask.io.source import absolute, is_remote, open_source
 from mrczdask.movies.arrays import labelled
-from mrczdask.movies.gain import gain_factor
+from mrczdask.movies.gain import gain_factor, usable_darks
 from mrczdask.movies.gamma import gamma as gamma_of_rate
 from mrczdask.movies.koma import Method
 from mrczdask.movies.masks import MAX_BAD, checked
@@ -64,7 +65,7 @@ def read_references(
     """References of the right size, in memory."""
     size = images.sizes[schema.Y], images.sizes[schema.X]
     bad = np.zeros(size, bool)
-    factor = None
+    factor = shadow = None
     for name, image in (("gain", gain), ("dark", dark), ("mask", mask)):
         if image is not None and schema.MOVIE in labelled(image, name=name).dims:
             raise ValueError(f"process_session: the {name} has one image a movie: give one for all (y, x)")
@@ -77,7 +78,10 @@ def read_references(
             raise ValueError(f"process_session: the {name} is {np.shape(image)}, the images are {size} (y, x)")
     if mask is not None:
         bad |= checked(np.asarray(mask, bool), "process_session", max_bad)
-    return References(factor, None if dark is None else np.asarray(dark, np.float32), bad if bad.any() else None)
+    if dark is not None:
+        shadow, lost = usable_darks(np.asarray(dark))
+        bad |= False if lost is None else lost
+    return References(factor, shadow, bad if bad.any() else None)
 
 
 def checked_exponents(images: xr.DataArray, dose_rate: Any, exponent: Any) -> list[float]:
@@ -104,6 +108,17 @@ def each_movie(images: xr.DataArray) -> list[da.Array]:
     return [_opened_movie(MovieArray([reader], session=False, dtype=source.dtype), frames) for reader in source.readers]
 
 
+def some_movies(images: xr.DataArray, places: list[int]) -> xr.DataArray:
+    """Some movies of a session; of one straight from its files one straight from theirs."""
+    picked = images.isel({schema.MOVIE: places})
+    source = movie_array(images.data)
+    if source is None:
+        return picked
+    array = MovieArray([source.readers[k] for k in places], session=True, dtype=source.dtype)
+    chunks = dict(zip(images.dims, images.data.chunks, strict=True)) | {schema.MOVIE: 1}
+    return picked.copy(data=lazy_variable(array, schema.SESSION_DIMS, {}, {}).chunk(chunks, inline_array=False).data)
+
+
 def _opened_movie(array: MovieArray, frames: tuple[int, ...]) -> da.Array:
     variable = lazy_variable(array, schema.MOVIE_DIMS, {}, {})
     return variable.chunk({schema.FRAME: frames, schema.Y: -1, schema.X: -1}, inline_array=True).data
@@ -121,3 +136,10 @@ def fingerprints(images: xr.DataArray) -> list[Any]:
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(stamp, source.readers))
+
+
+def check_places(url: str, images: xr.DataArray) -> None:
+    """Refuse workers that do not see the archive or a file of the session."""
+    source = movie_array(images.data)
+    urls = [url, *(reader.url for reader in (() if source is None else source.readers))]
+    check_workers_see(absolute(one) for one in urls if not is_remote(one))

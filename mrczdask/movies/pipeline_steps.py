@@ -17,7 +17,8 @@ from mrczdask.kernels.background import moments, pattern, subtract, wiener_share
 from mrczdask.kernels.correlation import add_standardised, mean_correlation
 from mrczdask.kernels.outlier_tails import find_by_cdf
 from mrczdask.kernels.outliers import DEAD, HOT, Outliers, find_by_fdr
-from mrczdask.kernels.window import MovingSum, Window, fixed, unit_of
+from mrczdask.kernels.usable import NONE_UNUSABLE, Unusable, add_floats, unusable
+from mrczdask.kernels.window import KnownMeans, Lacking, Window, fixed_parts, unit_of
 from mrczdask.movies.koma_choice import SCALES, contrast
 from mrczdask.movies.sums import sum_dtype
 
@@ -88,23 +89,29 @@ def sum_movie(
     arrays: dict[str, Any],
 ) -> None:
     """First pass: sum a movie, find its outliers, fill them in the sum, and store all of it."""
-    total, frames, correlation = _sum(movie)
+    total, frames, correlation, first = _sum(movie)
     corrected = np.empty((1, *total.shape))
     shadow = None if dark is None else dark * np.float64(frames)
     normalise.correct(total[None], alone.factor(gain, total.shape), shadow, corrected)
-    found = alone.find(corrected[0], known)
+    odd = unusable(corrected[0]) if total.dtype.kind == "f" else None
+    bad = known if odd is None else odd if known is None else known | odd
+    found = alone.find(_judged(corrected[0], odd), bad)
     kind = np.zeros(total.shape, np.uint8) if found is None else found.kind
     weight = None if found is None else found.weight
-    if known is not None:
-        kind[known] = DEAD
-        weight = None if weight is None else np.where(known, np.float32(0), weight)
+    if bad is not None:
+        kind[bad] = DEAD
+        weight = None if weight is None else np.where(bad, np.float32(0), weight)
     filled = np.empty_like(corrected)
     fill.fill(corrected, fill.make_plan(kind > 0, weight), filled)
+    if odd is not None and bad is not None and bad.all():
+        filled[:] = np.nan  # nothing to fill it from: it takes no part in any window
     arrays["sums"][place] = total
     arrays["corrected"][place] = filled[0]
     arrays["defect_kind"][place] = kind
     if "weight" in arrays and weight is not None:
         arrays["weight"][place] = weight
+    if "unusable" in arrays:
+        arrays["unusable"][place] = np.array([0 if odd is None else np.count_nonzero(odd), *first[1:]])
     hot, dark_at = (np.nan, np.nan) if found is None else (found.threshold_hot, found.threshold_dark)
     counts = np.bincount(kind.ravel(), minlength=3)
     electrons = filled[0] / alone.per_electron
@@ -113,16 +120,33 @@ def sum_movie(
     arrays["report"][place] = np.array([*numbers, *(contrast(electrons, box) for box in SCALES), correlation, *judged])
 
 
-def _sum(movie: Unread) -> tuple[NDArray[Any], int, float]:
-    """Sum of the frames, their number and their mean correlation, in one pass."""
+def _judged(image: NDArray[np.float64], odd: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """An image whose outliers are looked for: its median stands where it is no number."""
+    if odd is None:
+        return image
+    return np.where(odd, 0.0 if odd.all() else np.median(image[~odd]), image)
+
+
+def _sum(movie: Unread) -> tuple[NDArray[Any], int, float, Unusable]:
+    """Sum of the frames, their number, their mean correlation and the first value that is no number, in one pass."""
     size = movie.pixels.shape[1:]
     total, standard = np.zeros(size, sum_dtype(movie.pixels.dtype)), np.zeros(size)
-    frames = 0
-    for _, block in movie.blocks():
-        total += block.sum(axis=0, dtype=total.dtype)
+    frames, first = 0, NONE_UNUSABLE
+    for start, block in movie.blocks():
+        if block.dtype.kind == "f":
+            found = add_floats(block, total)
+            if found.values and not first.values:
+                first = found._replace(frame=start + found.frame)
+        else:
+            total += block.sum(axis=0, dtype=total.dtype)
         add_standardised(block, standard)
         frames += len(block)
-    return total, frames, mean_correlation(standard, frames)
+    return total, frames, mean_correlation(standard, frames), first
+
+
+def members_of(window: Window, places: Sequence[int]) -> list[int]:
+    """The movies whose sums are averaged in a window."""
+    return [places[rank] for rank in range(window.start, window.stop) if rank != window.own]
 
 
 def make_windows(
@@ -130,18 +154,18 @@ def make_windows(
 ) -> None:
     """Second pass: the means of the windows in a band of rows, moving from movie to movie."""
     unit = unit_of(corrected.dtype)
-    held: dict[int, NDArray[np.int64]] = {}
+    held: dict[int, tuple[NDArray[np.int64], Lacking | None]] = {}
 
-    def image(rank: int) -> NDArray[np.int64]:
+    def parts(rank: int) -> tuple[NDArray[np.int64], Lacking | None]:
         if rank not in held:
-            held[rank] = fixed(corrected[places[rank], rows])
+            held[rank] = fixed_parts(corrected[places[rank], rows])
         return held[rank]
 
-    moving = MovingSum(image)
+    moving = KnownMeans(lambda rank: parts(rank)[0], lambda rank: parts(rank)[1], unit)
     for first in range(0, len(windows), group):
         means = []
         for window in windows[first : first + group]:
-            means.append(moving.mean(window, unit))
+            means.append(moving.mean(window))
             for rank in [rank for rank in held if rank < window.start - 1]:
                 del held[rank]
         reference[first : first + len(means), rows] = np.stack(means)
@@ -189,6 +213,21 @@ def correct_movie(
             fill.fill(gained, plan, filled)
             subtract(filled, taken, out)
             add_standardised(out, standard, known)
+        check_range(shard, images.dtype, place)
         region = (slice(place, place + 1), slice(first, first + len(block)), *map(slice, (0, 0), kind.shape))
         write_shard(shard.astype(images.dtype, copy=False), images, region, None)
     arrays["correlation_after"][place] = mean_correlation(standard, frames, known)
+
+
+def check_range(pixels: NDArray[np.float32], dtype: np.dtype[Any], place: int) -> None:
+    """Refuse pixels that a smaller dtype would make infinite."""
+    if dtype.itemsize >= pixels.dtype.itemsize:
+        return
+    largest = np.finfo(dtype).max
+    over = np.isfinite(pixels) & (np.abs(pixels) > largest)
+    if over.any():
+        _, _, y, x = np.argwhere(over)[0].tolist()
+        raise ValueError(
+            f"process_session: movie {place} has {pixels[over][0]:g} at y={y}, x={x}, and {dtype} ends at {largest:g}: "
+            'give dtype="float32" and resume=False (--dtype float32 --no-resume)'
+        )

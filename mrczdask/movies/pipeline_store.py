@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +19,8 @@ from mrczdask.io.journal import StoreJournal
 from mrczdask.io.replacing import beside_of, finish, mark
 from mrczdask.io.revisions import changing
 from mrczdask.io.stores import METADATA, ArchiveStore, all_places, delete_dir, list_dir, open_store, stored_places
+from mrczdask.kernels.outliers import DEAD, GOOD, HOT
+from mrczdask.movies.arrays import placed
 from mrczdask.movies.pipeline_steps import REPORT
 from mrczdask.movies.sums import sum_dtype
 
@@ -30,6 +32,10 @@ GROUP: Final = 16
 """Movies whose windows are stored in one shard."""
 NUMBERS: Final = {"excluded": np.bool_, "correlation_floor": np.float64}
 """Numbers of each movie about its window, which the client writes."""
+UNUSABLE: Final = ("pixels", "frame", "y", "x")
+"""Of a movie of floats: how many pixels are no numbers in some frame, and the first of them; -1 for none."""
+LEFT_OUT: Final = "left_out"
+"""Attribute of the group of movies: those that could not be read, and why."""
 _IMAGE: Final = (schema.MOVIE, schema.Y, schema.X)
 
 
@@ -43,6 +49,7 @@ class Layout:
     step: int
     radius: int | None
     weighted: bool
+    floats: bool = False
     is_beside: bool = False
     """The groups are written beside those of the same name."""
 
@@ -110,7 +117,8 @@ class Layout:
         band = (1, self.bands[0].stop, nx)
         if group == SUMS:
             images = ["sums", "corrected", "defect_kind", *(["weight"] if self.weighted else [])]
-            return {**dict.fromkeys(images, band), "report": (1, len(REPORT))}
+            own = {"unusable": (1, len(UNUSABLE))} if self.floats else {}
+            return {**dict.fromkeys(images, band), "report": (1, len(REPORT)), **own}
         if group == WINDOWS:
             return {"reference": band, **dict.fromkeys(NUMBERS, self.shape[:1])}
         return {schema.IMAGES: (1, 1, ny, nx), "correlation_after": (1,)}
@@ -129,10 +137,17 @@ class Layout:
         first = {
             name: _template(_IMAGE, (n, ny, nx), dtypes[name], shard) for name in self._inner(SUMS) if name in dtypes
         }
+        for name, variable in first.items():
+            variable.attrs = self._attrs(images, name)
+        labels: dict[Any, Any] = {**along, "number": list(REPORT)}
+        if self.floats:
+            first["unusable"] = _template((schema.MOVIE, "place"), (n, len(UNUSABLE)), np.int64, (1, len(UNUSABLE)))
+            labels["place"] = list(UNUSABLE)
         first["report"] = _template((schema.MOVIE, "number"), (n, len(REPORT)), np.float64, (1, len(REPORT)))
-        self._create(SUMS, xr.Dataset(first, {**along, "number": list(REPORT)}), "zstd")
+        self._create(SUMS, xr.Dataset(first, labels), "zstd")
         if self.radius:
             reference = _template(_IMAGE, (n, ny, nx), np.float32, (GROUP, self.bands[0].stop, nx))
+            reference.attrs = self._attrs(images, "reference")
             numbers = {name: _template((schema.MOVIE,), (n,), to, (n,)) for name, to in NUMBERS.items()}
             self._create(WINDOWS, xr.Dataset({"reference": reference, **numbers}, along), "zstd")
         out = _template(schema.SESSION_DIMS, self.shape, dtype, (1, self.step, ny, nx))
@@ -145,6 +160,31 @@ class Layout:
         create_arrays(
             templates, self.url, self.where(group), inner=self._inner(group), codec=codec, storage_options=options
         )
+
+    @staticmethod
+    def _attrs(images: xr.DataArray, name: str) -> dict[str, Any]:
+        """Which row comes first, the size of a pixel, and what the numbers are."""
+        counts = images.attrs.get(schema.COUNTS_PER_ELECTRON)
+        if name == "defect_kind":
+            return {**placed(images.attrs), "flag_values": [GOOD, HOT, DEAD], "flag_meanings": "good hot dead"}
+        if name == "weight" or counts is None:
+            return placed(images.attrs)
+        return {**placed(images.attrs), schema.COUNTS_PER_ELECTRON: counts}
+
+    def place(self, images: xr.DataArray) -> None:
+        """Give arrays that an earlier version made the attributes that it did not write."""
+        for group in self.groups[:-1]:
+            for name, array in self.arrays(group).items():
+                lacking = {key: v for key, v in self._attrs(images, name).items() if key not in array.attrs}
+                if lacking and array.shape[1:] == self.shape[-2:]:
+                    array.attrs.update(lacking)
+
+    def leave_out(self, errors: Sequence[str]) -> None:
+        """Write down which movies could not be read."""
+        options: dict[str, Any] = {"storage_options": dict(self.options)} if self.options else {}
+        node = zarr.open_group(self.url, path=self.where(MOVIES), mode="r+", use_consolidated=False, **options)
+        if list(errors) != node.attrs.get(LEFT_OUT, []):
+            node.attrs[LEFT_OUT] = list(errors)
 
     def resize(self, images: xr.DataArray) -> None:
         """Make room for another number of movies, and put in their coordinates."""

@@ -17,6 +17,7 @@ from mrczdask.kernels.line_means import LEAST_GAIN, MAD_TO_SD, robust_limits
 from mrczdask.kernels.midway import Midway
 from mrczdask.kernels.residual import broken_lines, histogram_spread, spread, structure
 from mrczdask.movies import line_gain
+from mrczdask.movies.arrays import placed
 from mrczdask.movies.blind_gain import RANKED_DOSE, by_midway
 from mrczdask.movies.ranked_images import Movies, as_movies, electrons_per_frame, electrons_per_image, groups_of
 from mrczdask.provenance import record
@@ -219,10 +220,11 @@ def _outliers(mean: NDArray[np.float64], lines: line_gain.Lines) -> NDArray[np.b
 def _report(
     residual: Any, uncertainty: Any, outlier: NDArray[np.bool_], lines: line_gain.Lines, movies: Movies
 ) -> xr.Dataset:
+    own = {} if movies.labels is None else placed(movies.labels.attrs)
     found: dict[str, Any] = {
-        "residual": ((schema.Y, schema.X), residual, {schema.CONVENTION: "divide"}),
-        "uncertainty": ((schema.Y, schema.X), uncertainty),
-        "mask": ((schema.Y, schema.X), outlier),
+        "residual": ((schema.Y, schema.X), residual, {**own, schema.CONVENTION: "divide"}),
+        "uncertainty": ((schema.Y, schema.X), uncertainty, own),
+        "mask": ((schema.Y, schema.X), outlier, own),
     }
     for name, dim, profile, error in (
         ("row", schema.Y, lines.row, lines.row_error),

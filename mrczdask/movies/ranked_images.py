@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from mrczdask import schema
 from mrczdask.execution.schedulers import n_threads
+from mrczdask.execution.shared import shared
 from mrczdask.io.movie_array import lazy_source
-from mrczdask.movies.sums import STREAM_BYTES, sum_dtype
+from mrczdask.kernels.usable import mended_images, unusable
+from mrczdask.movies.sums import STREAM_BYTES, float_sum, sum_dtype, sum_frames
 
 SAMPLE_MOVIES: Final = 4
 SAMPLE_FRAMES: Final = 2
@@ -48,6 +50,13 @@ class Movies:
         """(y, x)."""
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
+    def names(self, first: int, last: int) -> str:
+        """The movies first ... last - 1, by name where they have one."""
+        known = self.labels is not None and schema.MOVIE in self.labels.coords
+        names = np.atleast_1d(self.labels[schema.MOVIE].values) if known and self.labels is not None else None
+        chosen = [f"movie {k}" if names is None else str(names[k]) for k in (first, last - 1)]
+        return chosen[0] if last - first == 1 else f"{chosen[0]} to {chosen[1]}"
+
     @property
     def n_movies(self) -> int:
         """Number of movies."""
@@ -70,13 +79,32 @@ class Group:
     summed: bool
 
     def of(self, movies: Movies) -> Any:
-        """(image, y, x): the frames, or their sum."""
+        """(image, y, x): the frames, or their sum; pixels of floats that are no numbers are refused unless masked."""
         if self.summed and movies.source is not None:
-            return dask.delayed(_streamed, pure=False)(movies.source, self)
-        frames = movies.pixels[self.movie : self.last, self.first : self.end]
-        if not self.summed:
-            return frames[0]
-        return frames.sum(axis=(0, 1), dtype=sum_dtype(frames.dtype))[None]
+            images: Any = dask.delayed(_streamed, pure=False)(movies.source, self)
+        else:
+            frames = movies.pixels[self.movie : self.last, self.first : self.end]
+            images = sum_frames(frames.reshape(-1, *movies.shape))[None] if self.summed else frames[0]
+        if movies.pixels.dtype.kind != "f":
+            return images
+        hidden = movies.mask if movies.mask.any() else None
+        return dask.delayed(_usable, pure=False)(images, shared(hidden), movies.names(self.movie, self.last))
+
+
+def _usable(images: NDArray[Any], hidden: NDArray[np.bool_] | None, name: str) -> NDArray[Any]:
+    """Images whose unusable pixels are filled from their neighbours where the mask names them, else refused."""
+    odd = unusable(images)
+    if odd is None:
+        return images
+    new = odd if hidden is None else odd & ~hidden
+    if new.any():
+        _, y, x = np.argwhere(new)[0].tolist()
+        count = np.count_nonzero(new.any(axis=0))
+        raise ValueError(
+            f"{name}: {count} pixels, such as y={y}, x={x}, are beyond 2**53, NaN or infinity: fill them first, with "
+            "fill_outliers for instance, or name them in the coordinate mask"
+        )
+    return mended_images(images)
 
 
 def _streamed(source: Any, group: Group) -> NDArray[Any]:
@@ -88,7 +116,8 @@ def _streamed(source: Any, group: Group) -> NDArray[Any]:
         which = (movie,) if len(source.shape) == 4 else ()
         for first in range(group.first, group.end, step):
             part = slice(first, min(first + step, group.end))
-            total += np.asarray(source[(*which, part, slice(0, ny), slice(0, nx))]).sum(axis=0, dtype=total.dtype)
+            frames = np.asarray(source[(*which, part, slice(0, ny), slice(0, nx))])
+            total += float_sum(frames, 0) if frames.dtype.kind == "f" else frames.sum(axis=0, dtype=total.dtype)
     return total[None]
 
 
@@ -135,7 +164,7 @@ def electrons_per_frame(movies: Movies, verb: str) -> float:
     n_movies, n_frames = movies.n_movies, movies.n_frames
     chosen = np.unique(np.linspace(0, n_movies - 1, min(SAMPLE_MOVIES, n_movies)).astype(int))
     frames = np.unique(np.linspace(0, n_frames - 1, min(SAMPLE_FRAMES, n_frames)).astype(int))
-    means = [float(np.asarray(movies.pixels[m, f].mean(dtype="f8"))) for m in chosen for f in frames]
+    means = [_mean(np.asarray(movies.pixels[m, f])) for m in chosen for f in frames]
     if not np.isfinite(means).all():
         raise ValueError(f"{verb}: {NOT_FINITE}")
     if not np.mean(means) > 0:
@@ -144,6 +173,14 @@ def electrons_per_frame(movies: Movies, verb: str) -> float:
             "subtract the dark reference or the offset first"
         )
     return float(np.mean(means)) / movies.counts_per_electron
+
+
+def _mean(frame: NDArray[Any]) -> float:
+    """Mean of the pixels that are numbers; NaN for none."""
+    odd = unusable(frame)
+    if odd is not None and odd.all():
+        return float("nan")
+    return float((frame if odd is None else frame[~odd]).mean(dtype="f8"))
 
 
 def groups_of(movies: Movies, frame_dose: float, sum_to: float | None) -> list[Group]:

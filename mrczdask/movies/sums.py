@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.io.movie_array import lazy_source
 from mrczdask.kernels.statistics import add_frames
+from mrczdask.kernels.usable import add_floats
 from mrczdask.provenance import record
 
 STREAM_BYTES: Final = 64 << 20
@@ -34,7 +35,8 @@ def sum_frames(movie: xr.DataArray | xr.Dataset | NDArray[Any]) -> xr.DataArray 
     -------
     DataArray or array
         (..., y, x); int64 for integers and bool, float64 for floats: sums of integers are exact in any order. A
-        DataArray has the coordinate `n_frames`.
+        float that is NaN, infinite or beyond 2**53 in any frame makes the sum of its pixel NaN, and no other: it is
+        found by `find_outliers` and filled by `fill_outliers`. A DataArray has the coordinate `n_frames`.
 
     Raises
     ------
@@ -70,12 +72,33 @@ def _sum(pixels: Any, axis: int) -> Any:
     dtype = sum_dtype(pixels.dtype)
     source = lazy_source(pixels) if isinstance(pixels, da.Array) and axis == pixels.ndim - 3 else None
     if source is None:
-        return pixels.sum(axis=axis, dtype=dtype)
+        return _sum_of_floats(pixels, axis) if dtype.kind == "f" else pixels.sum(axis=axis, dtype=dtype)
     sums = _FrameSums(source, dtype, pixels.name)
     image_bytes = max(sums.shape[-2] * sums.shape[-1] * dtype.itemsize, 1)
     together = max(min(GROUP_BYTES // image_bytes, sums.shape[0] // LEAST_CHUNKS), 1) if axis == 1 else 1
     chunks = (together,) * axis + sums.shape[axis:]
     return da.from_array(sums, chunks=chunks, meta=np.empty((0,) * len(chunks), dtype))
+
+
+def _sum_of_floats(pixels: Any, axis: int) -> Any:
+    if not isinstance(pixels, da.Array):
+        return float_sum(np.asarray(pixels), axis)
+    return da.reduction(pixels, _part_of_sum, np.sum, axis=axis, dtype=np.float64)
+
+
+def _part_of_sum(block: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> NDArray[np.float64]:
+    total = float_sum(block, axis[0])
+    return np.expand_dims(total, axis) if keepdims else total
+
+
+def float_sum(frames: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """Sum of floats along an axis, NaN where one of them is NaN, infinite or beyond 2**53."""
+    first = np.moveaxis(frames, axis, 0)
+    total = np.zeros(first.shape[1:])
+    if first.size:
+        line = max(first.shape[-1], 1)
+        add_floats(first.reshape(len(first), -1, line), total.reshape(-1, line))
+    return total
 
 
 def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -96,8 +119,9 @@ class _FrameSums:
         self.shape = (*source.shape[:-3], *source.shape[-2:])
         self.ndim, self.dtype = len(self.shape), dtype
 
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return "mrczdask.sum_frames", self._token
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        gate = ("usable",) if self.dtype.kind == "f" else ()
+        return "mrczdask.sum_frames", self._token, *gate
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
         if self.ndim == 3 and isinstance(key[0], slice):
@@ -118,6 +142,8 @@ class _FrameSums:
         *batch, rows, cols = key
         axis = sum(not isinstance(part, int | np.integer) for part in batch)  # Dask fuses integers into the key
         block = np.asarray(self._source[(*batch, frames, rows, cols)])
+        if self.dtype.kind == "f":
+            return float_sum(block, axis)
         if block.ndim != axis + 3 or block.dtype.kind not in "iu" or not block.dtype.isnative:
             return np.asarray(block.sum(axis=axis, dtype=self.dtype))
         total = np.zeros(block.shape[:axis] + block.shape[axis + 1 :], np.int64)

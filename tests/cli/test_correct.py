@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 
 import mrczdask as md
 from mrczdask.cli import BAD_USAGE, FAILED, OK, main
+from mrczdask.errors import MrczdaskWarning
 from mrczdask.simulate import Defects, Gain, Pattern, Specimen
 
 FILM = "movie_3"
@@ -211,3 +213,64 @@ def test_movies_that_are_damaged_are_left_out_and_named(
     assert main(["correct", *paths, *command[2:], f"{tmp_path}/c.zarr"]) == OK
     want = md.open_archive(f"{tmp_path}/c.zarr")["movies"]
     np.testing.assert_array_equal(done.images.values, want.images.values)
+
+
+def damage(file: Path, frame: int) -> None:
+    """Spoil the bytes of a strip of a TIFF."""
+    with tifffile.TiffFile(file) as tif:
+        place = tif.pages[frame].dataoffsets[1]  # type: ignore[union-attr]
+    raw = bytearray(file.read_bytes())
+    raw[place + 10 : place + 14] = b"\xff\xfe\xff\xfe"
+    file.write_bytes(bytes(raw))
+
+
+def test_a_movie_that_breaks_while_it_is_read_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / f"t_{k}.tif" for k in range(5)]
+    rng = np.random.default_rng(0)
+    for file in files:
+        frames = rng.poisson(3, (4, 64, 64)).astype(np.uint8)
+        tifffile.imwrite(file, frames, photometric="minisblack", compression="deflate", rowsperstrip=16)
+    whole = files[1].read_bytes()
+    for place in (1, 3):
+        damage(files[place], 2)
+    url, options = str(tmp_path / "a.zarr"), ["--koma", "1", "--order", "given", "--quiet", "--outliers", "none"]
+    command = ["correct", *map(str, files), "-o", url, *options]
+    assert main(command) == FAILED
+    assert "t_1.tif: frame 2" in capsys.readouterr().err
+    for _ in range(2):  # the second time they are known
+        assert main([*command, "--skip-unfit", "--json"]) == FAILED
+        said = printed(capsys)
+        assert [row["movie"] for row in said["movies"]] == ["t_0", "t_2", "t_4"]
+        assert [line.split("t_")[-1][:5] for line in said["left_out"]] == ["1.tif", "3.tif"]
+    few = ["correct", *(str(files[k]) for k in (0, 2, 4)), "-o", f"{url[:-5]}_few.zarr", *options]
+    assert main(few) == OK
+    capsys.readouterr()
+    stored, wanted = (md.open_archive(place)["movies"].images for place in (url, few[few.index("-o") + 1]))
+    np.testing.assert_array_equal(stored, wanted)
+    files[1].write_bytes(whole)
+    assert main([*command, "--skip-unfit", "--json"]) == FAILED
+    assert [row["movie"] for row in printed(capsys)["movies"]] == ["t_0", "t_1", "t_2", "t_4"]
+
+
+@pytest.mark.parametrize("name", ["c.mrc", "c.h5", "c.tif", "z.tar"])
+def test_archives_do_not_take_names_of_files(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["correct", "none_*.mrcz", "-o", name, "--quiet"]) == FAILED
+    assert f"{name}: a Zarr archive is a folder named .zarr" in capsys.readouterr().err
+    assert not Path(name).exists()
+
+
+def test_pixels_that_are_no_numbers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(3):
+        frames = np.random.default_rng(k).poisson(20, (3, 32, 32)).astype(np.float32)
+        if k == 1:
+            frames[2, 5, 6] = np.nan
+        md.write_mrcz(frames, tmp_path / f"f_{k}.mrc")
+    command = ["correct", str(tmp_path / "f_*.mrc"), "-o", str(tmp_path / "f.zarr"), "--koma", "1", "--order", "name"]
+    with pytest.warns(MrczdaskWarning, match=r"f_1 \(1 pixels, such as frame 2, y 5, x 6\)"):
+        assert main([*command, "--quiet"]) == OK
+    assert "f_1: 1 pixels are no numbers, such as frame 2, y 5, x 6" in capsys.readouterr().out
+    with pytest.warns(MrczdaskWarning):
+        assert main([*command, "--quiet", "--json"]) == OK
+    rows = printed(capsys)["movies"]
+    assert rows[1]["unusable"] == {"pixels": 1, "frame": 2, "y": 5, "x": 6}
+    assert rows[0]["unusable"]["pixels"] == 0

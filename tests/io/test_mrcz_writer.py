@@ -177,14 +177,15 @@ def test_4_bit_files_are_read_by_python_mrcz(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "options", "said"),
     [
-        (np.zeros((2, 3, 4), "f8"), {}, "no MRC mode holds float64"),
-        (np.zeros((2, 3, 4), "i8"), {}, "no MRC mode holds int64"),
+        (np.full((2, 3, 4), 0.1, "f8"), {}, "does not fit float32 to the last digit"),
+        (np.full((2, 3, 4), 2**31, "i8"), {}, "does not fit int32 to the last digit"),
+        (np.zeros((2, 3, 4), "c16"), {}, "no MRC mode holds complex128"),
         (np.zeros((2, 3, 4), "M8[ns]"), {}, "no MRC mode holds datetime64"),
         (np.zeros((2, 3, 4), "i2"), {"mode": 0}, "mode 0 stores int8, which does not hold every int16"),
         (np.zeros((2, 3, 4), "i2"), {"mode": 6}, "does not hold every int16"),
         (np.zeros((2, 3, 4), "i2"), {"mode": 3}, "mode 3 is not written"),
         (np.zeros((2, 3, 4), "i2"), {"mode": 5}, "mode 5 is not written"),
-        (np.zeros((2, 3, 4), "u1"), {"mode": 101}, "not compressed"),
+        (np.zeros((2, 3, 4), "u1"), {"mode": 101, "codec": "zstd"}, "not compressed"),
         (np.full((2, 3, 4), 16, "u1"), {"mode": 101, "codec": None}, "one is 16"),
         (np.full((2, 3, 4), 200, "u1"), {"mode": 0}, "above 127"),
         (np.zeros((2, 3, 4), "i2"), {"codec": "lzma"}, "codec 'lzma' is not one of"),

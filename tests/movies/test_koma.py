@@ -306,3 +306,14 @@ def test_bad_input() -> None:
         md.koma(SMALL, sums=odd)
     with pytest.raises(ValueError, match="sum of the frames is 24 x 10"):
         md.koma(SMALL, sums=SMALL_SUMS.isel(x=slice(10)))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("radius", [3, 14])
+def test_the_correlation_expected_is_the_one_found(seed: int, radius: int) -> None:
+    wandering = md.simulate.Pattern(pixel_sd=0.4, stable=0.3, lifetime=200.0)
+    session = md.simulate.session(31, (4, 96, 96), dose=2.0, seed=seed, pattern=wandering)[0].compute()
+    sums = md.sum_frames(session)
+    expected = float(md.koma_radius(sums).correlation.sel(radius=radius))
+    found = float(md.frame_correlation(md.koma(session, sums=sums, radius=radius, method="plain")).mean())
+    assert expected == pytest.approx(found, rel=0.15)

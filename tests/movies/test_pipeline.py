@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import mrczdask as md
 from mrczdask.errors import MissingShardError, ResumeError
@@ -375,3 +377,30 @@ def test_images_that_are_not_cut_evenly(tmp_path: Path, monkeypatch: pytest.Monk
         xr.testing.assert_identical(
             cut[group].to_dataset().compute().drop_attrs(), whole[group].to_dataset().compute().drop_attrs()
         )
+
+
+def marks(url: Path) -> dict[str, int]:
+    """When each region was marked as done."""
+    return {str(path): path.stat().st_mtime_ns for path in url.rglob("*.done")}
+
+
+def test_an_archive_of_an_earlier_version_is_not_gone_on_with(files: Path, tmp_path: Path) -> None:
+    few, url = opened(files).isel(movie=slice(3)), tmp_path / "out.zarr"
+    md.process_session(few, url, koma=1)
+    plan = url / "movies" / "images" / ".journal" / "plan.json"
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), "format": 1}))
+    with pytest.raises(ResumeError, match="made by another version, which found other outliers: give another place"):
+        md.process_session(few, url, koma=1)
+
+
+def test_attributes_are_put_in_where_they_lack(files: Path, tmp_path: Path) -> None:
+    few, url = opened(files).isel(movie=slice(3)), tmp_path / "out.zarr"
+    few.images.attrs["origin"] = "upper"
+    md.process_session(few, url, koma=1, outliers=None)
+    assert "unusable" not in md.open_archive(url)["derived/sums"]
+    array = zarr.open_array(str(url), path="derived/sums/corrected", mode="r+")
+    array.attrs.put({name: value for name, value in array.attrs.items() if name != "origin"})
+    before = marks(url)
+    done = md.process_session(few, url, koma=1, outliers=None)
+    assert marks(url) == before
+    assert done["derived/sums"].corrected.attrs["origin"] == "upper"
