@@ -145,12 +145,15 @@ def _poisson_sums(
     value: NDArray[np.float32],
 ) -> tuple[int, Sums]:
     """Fill `value` with the corrected pixels of one bin; how many are invalid, and the sums where none is."""
+    low, high, hole_low, hole_high = bounds
     invalid = np.int32(0)
     omega, total, spread, squares = 0.0, 0.0, 0.0, 0.0
+    for k in range(raw.size if hole_low <= hole_high else 0):
+        invalid += np.int32((raw[k] >= hole_low) & (raw[k] <= hole_high))
     for k in range(raw.size):
         pixel, w = raw[k], norm[k]
         signal = pixel - dark[k] if dark.size else pixel
-        invalid += np.int32((not is_count(pixel, bounds)) | (w == 0) | (w != w))
+        invalid += np.int32((not pixel >= low) | (not pixel <= high) | (w == 0) | (w != w))
         value[k] = signal / w
         omega += w
         total += signal
