@@ -25,6 +25,11 @@ from mrczdask.io.validity import DELTA, DUMMY
 SINGLE: Final = (".cbf", ".img", ".mccd", ".mar3450", ".mar2300")
 """Formats of one frame a file: the first file tells the shape of all."""
 _CBF: Final = "CbfImage"
+_CBF_NAME: Final = b"###CBF"
+_CBF_START: Final = b"\x0c\x1a\x04\xd5"
+"""What stands before the pixels of a CBF file (imgCIF dictionary, `_array_data.data`)."""
+_CBF_HEAD: Final = 16 << 10
+"""Bytes within which the pixels begin as a rule."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,26 @@ def _opened(url: str, options: Options) -> Any:
         if not is_remote(url):
             if not os.path.exists(path):
                 raise FileNotFoundError(path)
+            _check_cbf(url, options)
             return fabio.open(path)
+        _check_cbf(url, options)
         with open_source(url, options) as source:
             return fabio.open(io.BytesIO(source.read_at(0, source.size)))
-    except FileNotFoundError:
+    except (FileNotFoundError, MrcFormatError):
         raise
     except Exception as error:  # FabIO's readers raise whatever their code meets
         raise MrcFormatError(f"FabIO does not read it ({error}): it is corrupt or of another format", url=url) from None
+
+
+def _check_cbf(url: str, options: Options) -> None:
+    """Refuse a CBF file that ends before its pixels begin: FabIO looks for their beginning for ever."""
+    named = unwrapped_name(url).lower().endswith(".cbf")
+    with open_source(url, options) as source:
+        head = source.read_at(0, min(_CBF_HEAD, source.size))
+        if not (named or head.startswith(_CBF_NAME)) or _CBF_START in head:
+            return
+        if _CBF_START not in source.read_at(0, source.size):
+            raise MrcFormatError("the file ends before the pixels of the CBF begin: it is truncated", url=url)
 
 
 def _attrs(image: Any, dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import mrczdask as md
 from mrczdask.cli import main
 from mrczdask.errors import MrczdaskWarning
 from tests.io.test_eer import SHAPE, camera_frames, write_eer
+from tests.io.test_frames import block_file
 from tests.mrc_bytes import counts, mrc_bytes
 
 FRAMES = counts((5, 24, 32), "u2")
@@ -32,6 +33,10 @@ def mib(path: Path) -> None:
     path.write_bytes(b"".join(head.encode() + frame.astype("u1").tobytes() for frame in FRAMES))
 
 
+def blo(path: Path) -> None:
+    path.write_bytes(block_file((1, 5), np.ascontiguousarray(FRAMES[:, :, :24].astype("u1"))))
+
+
 SOUND = {
     "a.tif": lambda path: tifffile.imwrite(path, FRAMES, photometric="minisblack", metadata=None, compression="lzw"),
     "a.tiff": lambda path: tifffile.imwrite(path, FRAMES, photometric="minisblack", metadata=None),
@@ -40,6 +45,7 @@ SOUND = {
     "a.h5": hdf5,
     "a.cxi": hdf5,
     "a.mib": mib,
+    "a.blo": blo,
     "a.cbf": lambda path: fabio.cbfimage.CbfImage(data=FRAMES[0].astype("i4")).write(str(path)),
     "a.edf": lambda path: fabio.edfimage.EdfImage(data=FRAMES[0]).write(str(path)),
     "a.mrc": lambda path: path.write_bytes(mrc_bytes(FRAMES, 6)),
@@ -58,7 +64,7 @@ def test_a_sound_file_has_no_fault(tmp_path: Path, name: str, pixels: bool) -> N
     assert main(["validate", str(tmp_path / name)]) == 0
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.eer", "a.h5", "a.mib"])
+@pytest.mark.parametrize("name", ["a.tif", "a.eer", "a.h5", "a.mib", "a.blo", "a.cbf"])
 @pytest.mark.parametrize("damage", ["cut", "text"])
 def test_a_file_that_does_not_open_is_named(tmp_path: Path, name: str, damage: str) -> None:
     SOUND[name](tmp_path / name)

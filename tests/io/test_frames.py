@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +170,16 @@ def test_a_truncated_cbf_is_refused(tmp_path: Path) -> None:
     fabio = pytest.importorskip("fabio")
     path = tmp_path / "run.cbf"
     fabio.cbfimage.CbfImage(data=FRAMES[0].astype(np.int32)).write(str(path))
-    os.truncate(path, 700)
-    with pytest.raises(MrcFormatError, match=r"run\.cbf: "):
-        md.open_frames(path).compute(scheduler="sync")
+    whole = path.read_bytes()
+    start = whole.index(b"\x0c\x1a\x04\xd5")
+    for size in (0, 5, 20, 200, start - 100, start, start + 3, start + 4, start + 9, len(whole) - 40):
+        path.write_bytes(whole[:size])
+        with pytest.raises(MrcFormatError, match=r"run\.cbf: "):
+            md.open_frames(path).compute(scheduler="sync")
+    for name, cut in (("run.cbf.gz", gzip.compress(whole[:start])), ("run.img", whole[:start])):
+        (tmp_path / name).write_bytes(cut)
+        with pytest.raises(MrcFormatError, match=r"run\.\w.*: the file ends before the pixels of the CBF begin"):
+            md.open_frames(tmp_path / name)
 
 
 @pytest.mark.real_data
