@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
-from mrczdask.codecs import b3d_stream as stream
+from mrczdask.codecs import b3d_reader, b3d_stream
 from mrczdask.codecs.container import Header, open_stream
 from mrczdask.codecs.shells import Numcodec, Serializer, as_shape, check_dtype
 from mrczdask.errors import CodecError
@@ -34,7 +34,7 @@ class B3DNumcodec(Numcodec):
     True
     """
 
-    codec_id = stream.NAME
+    codec_id = b3d_reader.NAME
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class B3D(Serializer):
         Standard deviation of the read noise, electrons, s.
     bound : {"strict", "stabilised"}
         "strict": |x' - x| <= q sigma(x) / 2 for every pixel. "stabilised": the published transform, with
-        |x' - x| <= q sigma(x) / 2 + g q**2 / 16 + 1/2 for x >= o; all x < o become o.
+        |x' - x| <= q sigma(x) / 2 + g q**2 / 16 + 1/2 for x >= o; all x < o become o. Predicted first it is
+        0.5005 q sigma(x) + 0.0627 g q**2 + 1/2, for values in units of q / 1024.
     order : {"quantise-first", "predict-first"}
         Of the stabilised form. Quantising residuals of prediction ("predict-first") makes smaller files of smooth
         images; its errors are correlated between neighbours. "strict" implies "quantise-first".
@@ -65,18 +66,29 @@ class B3D(Serializer):
     frame_shape : sequence of int, optional
         (y, x) of one image *in the chunk*, where chunks are flat (after a Zarr v2 filter). By default the last two
         axes.
+    dither : bool
+        Of the strict form: levels are chosen so that averages of many frames have less bias, and a level between two
+        codes is decoded to one or the other, by a number drawn from the pixels of the chunk and the place of the pixel.
+        The bound is the same. Takes 2 to 12 % more bytes; older versions of mrczdask cannot read it.
 
     Raises
     ------
     CodecError
         A parameter is out of its range; a chunk is over 2 GiB or of another type than uint8, uint16, int8, int16,
-        uint32, int32 (with quantisation: of more than 16 bits).
+        uint32, int32 (with quantisation: of more than 16 bits). Of "predict-first", when encoding: q is below
+        0.002 / sqrt(g), or o and g s**2 are not within 2**18 of the codes.
 
     Notes
     -----
     sigma(x) = g sqrt(max((x - o) / g, 0) + s**2). The strict form covers all codes by as few levels as it can, each
     within q sigma / 2 of its codes, and codes levels. The stabilised forms quantise
     T = 2 sqrt(max(x - o, 0) / g + s**2) - 2 s in steps of q. Rounding adds about q**2 / 12 of the noise variance.
+
+    The average of many decoded frames tends to the mean of what the levels stand for, which is off the mean of the
+    pixels: of "strict" by up to 0.09 sigma (q = 1) and 0.4 sigma (q = 2) below 10 electrons, 0.03 and 0.08 sigma
+    above; with `dither` 0.03 and 0.2, 0.01 and 0.03. From q = 3 on the noise hides the steps no more, whatever the
+    levels. "stabilised" is off by 0.5 sigma below 10 electrons: it cuts what is below the offset.
+
     Levels and integers of the inverse are in the stream: decoding is exact on any machine. docs/codecs.md describes
     every byte.
 
@@ -97,7 +109,7 @@ class B3D(Serializer):
     True
     """
 
-    codec_name: ClassVar[str] = stream.NAME
+    codec_name: ClassVar[str] = b3d_reader.NAME
     numcodec_class: ClassVar[type[Numcodec]] = B3DNumcodec
 
     quantisation: float = 0.0
@@ -109,6 +121,7 @@ class B3D(Serializer):
     predictor: Literal["fitted", "classic"] = "fitted"
     entropy: Literal["rans", "huffman"] = "rans"
     frame_shape: tuple[int, int] | None = None
+    dither: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_shape", as_shape(self.frame_shape))
@@ -131,17 +144,17 @@ class B3D(Serializer):
         """Encode an array of any shape and memory order."""
         entropy = HUFFMAN if self.entropy == "huffman" else RANS
         strict, first = self.bound == "strict", self.order == "quantise-first"
-        choices = stream.Choices(self.predictor == "fitted", entropy, strict, first)
+        choices = b3d_stream.Choices(self.predictor == "fitted", entropy, strict, first, self.dither)
         noise = Noise(self.quantisation, self.counts_per_electron, self.offset, self.read_noise)
-        return stream.encode(array, self.frame_shape, choices, noise if self.quantisation else None)
+        return b3d_stream.encode(array, self.frame_shape, choices, noise if self.quantisation else None)
 
-    def open(self, stream_: Any) -> tuple[Header, Any]:
+    def open(self, stream: Any) -> tuple[Header, Any]:
         """Check a stream; return its header and body."""
-        return open_stream(stream.MAGIC, stream.NAME, stream_)
+        return open_stream(b3d_reader.MAGIC, b3d_reader.NAME, stream, b3d_reader.NEWEST)
 
     def finish(self, header: Header, body: Any) -> NDArray[Any]:
         """Decode an opened stream; the settings play no part in it."""
-        return stream.decode_body(header, body)
+        return b3d_reader.decode_body(header, body)
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
         """Refuse arrays of a type that the codec does not take, when they are created."""

@@ -15,6 +15,7 @@ from mrczdask.errors import CodecError
 from mrczdask.kernels.bits import as_bytes, read_varints
 
 VERSION: Final = 1
+"""Of a stream that needs nothing newer."""
 STORED, CONSTANT, CODED = 0, 1, 2
 DTYPES: Final = tuple(np.dtype(name) for name in ("uint8", "uint16", "int8", "int16", "uint32", "int32"))
 MAX_BYTES: Final = 2**31 - 1
@@ -35,6 +36,7 @@ class Header:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     flags: int = 0
+    version: int = VERSION
 
     @property
     def size(self) -> int:
@@ -43,7 +45,7 @@ class Header:
 
 def seal(magic: bytes, header: Header, *body: Any) -> bytes:
     """Join header and body and put the checksum in."""
-    fixed = _FIXED.pack(magic, VERSION, header.method, DTYPES.index(header.dtype), header.flags, 0)
+    fixed = _FIXED.pack(magic, header.version, header.method, DTYPES.index(header.dtype), header.flags, 0)
     shape = b"".join(varint(n) for n in (len(header.shape), *header.shape))
     out = bytearray(b"".join([fixed, shape, *(part for part in body)]))
     struct.pack_into("<I", out, _CRC_AT, checksum(out))
@@ -56,8 +58,8 @@ def checksum(stream: bytes | bytearray | memoryview) -> int:
     return int(google_crc32c.extend(google_crc32c.value(bytes(view[:_CRC_AT])), bytes(view[_CRC_AT + 4 :])))
 
 
-def open_stream(magic: bytes, codec: str, stream: Any) -> tuple[Header, memoryview]:
-    """Check a stream and return its header and body.
+def open_stream(magic: bytes, codec: str, stream: Any, newest: int = VERSION) -> tuple[Header, memoryview]:
+    """Check a stream and return its header and body; `newest` is the highest version that the codec reads.
 
     Raises
     ------
@@ -69,8 +71,8 @@ def open_stream(magic: bytes, codec: str, stream: Any) -> tuple[Header, memoryvi
     if raw.size < _FIXED.size or bytes(view[:4]) != magic:
         raise CodecError(f"{codec}: these {raw.size} bytes are not its stream: they do not begin with {magic!r}")
     _, version, method, code, flags, crc = _FIXED.unpack_from(view)
-    if version > VERSION:
-        raise CodecError(f"{codec}: version {version} of the stream is newer than {VERSION}: update mrczdask")
+    if version > newest:
+        raise CodecError(f"{codec}: version {version} of the stream is newer than {newest}: update mrczdask")
     if crc != checksum(view):
         raise CodecError(f"{codec}: the checksum of the {raw.size} bytes is wrong: the chunk is corrupt or truncated")
     if method > CODED or code >= len(DTYPES) or flags > (BIG_ENDIAN | FORTRAN) or version < 1:
@@ -82,7 +84,7 @@ def open_stream(magic: bytes, codec: str, stream: Any) -> tuple[Header, memoryvi
     for _ in range(ndim):
         n, at = read_varint(view, at, codec)
         shape.append(n)
-    header = Header(method, DTYPES[code], tuple(shape), flags)
+    header = Header(method, DTYPES[code], tuple(shape), flags, version)
     if header.size * header.dtype.itemsize > MAX_BYTES:
         raise CodecError(f"{codec}: a shape of {header.shape} is more than {MAX_BYTES} bytes: the header is corrupt")
     return header, view[at:]
@@ -193,9 +195,9 @@ class Cutter:
         part, self.left = self.left[:nbytes], self.left[nbytes:]
         return np.frombuffer(part.tobytes(), kind).astype(dtype, copy=False)
 
-    def varints(self, count: int) -> list[int]:
-        """The next `count` variable-length integers."""
-        numbers, at = read_varints(self.left, 0, count)
+    def varints(self, count: int, most_bytes: int = 8) -> list[int]:
+        """The next `count` variable-length integers of at most `most_bytes` each."""
+        numbers, at = read_varints(self.left, 0, count, most_bytes)
         if at < 0:
             raise self.corrupt("its lengths")
         self.left = self.left[at:]

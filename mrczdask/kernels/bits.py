@@ -114,15 +114,18 @@ def write_varints(values: NDArray[np.int64]) -> Bytes:
 
 
 @njit(nogil=True, cache=True)
-def read_varints(buffer: Bytes, start: int, count: int) -> tuple[NDArray[np.int64], int]:
-    """Read `count` integers of at most 56 bits from byte `start`; return them and the next byte, or -1."""
+def read_varints(buffer: Bytes, start: int, count: int, most_bytes: int = 8) -> tuple[NDArray[np.int64], int]:
+    """Read `count` integers from byte `start`; return them and the next byte, or -1.
+
+    Each has at most `most_bytes` of 7 bits: 8, or 9 for numbers up to 2**63 - 1.
+    """
     if count < 0 or start < 0 or count > buffer.size - start:
         return np.empty(0, np.int64), CORRUPT
     out = np.empty(count, np.int64)
     for k in range(count):
         value, shift = np.int64(0), 0
         while True:
-            if start >= buffer.size or shift > 49:
+            if start >= buffer.size or shift >= 7 * most_bytes:
                 return out, CORRUPT
             byte = np.int64(buffer[start])
             start += 1

@@ -10,21 +10,29 @@ from numpy.typing import NDArray
 SLACK: Final = 0.5
 """Standard deviations taken off every step: half of the smallest lasting shift that is to be found."""
 LIMIT: Final = 12.0
-"""Sum that is an alarm: normal steps reach it once in 10**6 (Siegmund's approximation); those of simulated sessions
-with ice, particles and 15 % of carbon movies, whose specimens match by chance, went up to 8."""
+"""Sum that is an alarm: normal steps reach it once in 10**6 (Siegmund's approximation)."""
 MOST: Final = 4.0
 """A single step counts no more: one odd movie, two steps, raises no alarm."""
+_ACROSS: Final = 12
+_LEAST_SIDE: Final = 8
+"""Blocks across an image and pixels across a block: specimen left in an image is alike over some pixels."""
+_SEGMENTS: Final = 16
+_LEAST_LINES: Final = 4
+"""Parts of a profile, of which each holds many lines."""
 
 
-def clipped_product(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Normal deviate of the correlation of two images of mean 0: standard normal where they share nothing.
+def shared_deviation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Normal deviate of what two images (y, x) or two profiles of mean 0 share: standard normal where it is nothing.
 
-    Values that are not finite are left out.
+    The sum of their products over the root of the sum of the squares of its parts, blocks of pixels or segments of
+    lines: right also where neighbours are alike, as specimen is, and where noise differs from place to place.
     """
-    both = np.isfinite(first) & np.isfinite(second)
-    a, b = first[both].astype(np.float64), second[both].astype(np.float64)
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm * np.sqrt(a.size) if norm > 0 else 0.0
+    parts = first.astype(np.float64) * second
+    for axis, n in enumerate(first.shape):
+        side = max(-(-n // _ACROSS), _LEAST_SIDE) if first.ndim == 2 else max(-(-n // _SEGMENTS), _LEAST_LINES)
+        parts = np.add.reduceat(parts, np.arange(0, n, side), axis=axis)
+    norm = float(np.sqrt((parts**2).sum()))
+    return float(parts.sum()) / norm if norm > 0 else 0.0
 
 
 def cusum(steps: NDArray[np.floating], slack: float = SLACK, most: float = MOST) -> NDArray[np.float64]:

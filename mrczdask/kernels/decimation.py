@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -47,7 +48,8 @@ def whole_counts(
     nearest = np.rint(ratio)
     whole = (np.abs(ratio - nearest) <= NEAREST) & (nearest >= limits.min) & (nearest <= limits.max)
     counts = np.where(whole, nearest, 0).astype(dtype)
-    exact = whole & (normalised(counts, gain, scale, formula) == values)
+    again = normalised(counts, gain, scale, formula)
+    exact = whole & (again == values) & (np.signbit(again) == np.signbit(values))  # -0.0 == 0.0, and is other bits
     return counts, whole, exact
 
 
@@ -97,7 +99,7 @@ def _count_frame(
                 again = (n / g) * s
             else:
                 again = (n * s) / g
-            inexact += again != value
+            inexact += again != value or (value == 0 and math.copysign(1.0, value) != math.copysign(1.0, again))
     return not_whole, inexact
 
 

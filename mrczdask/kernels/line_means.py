@@ -13,6 +13,11 @@ LEAST_GAIN: Final = 0.05
 """A line or pixel that counts less than this part of the others is dead."""
 _SAMPLE: Final = 1 << 16
 """Pixels from which median and deviation are taken: 0.4 % of a standard deviation off."""
+_MIDDLE: Final = (0.005, 0.995)
+"""Quantiles between which values tell their spread where the median deviation is 0."""
+_GRID: Final = 32
+"""Blocks across a gain to which a slow curve is fitted."""
+_TERMS: Final = 6
 MAD_TO_SD: Final = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -40,7 +45,9 @@ def robust_limits(image: NDArray[np.floating], clip_sd: float = CLIP_SD) -> tupl
         return 0.0, 0.0
     centre = float(np.median(sample))
     spread = MAD_TO_SD * float(np.median(np.abs(sample - centre)))
-    spread = max(spread, float(np.sqrt(abs(centre)))) if spread == 0 else spread
+    if spread == 0:  # more than half are one value, as in sums of few counts
+        low, high = np.quantile(sample, _MIDDLE)
+        spread = max(float(sample[(sample >= low) & (sample <= high)].std()), float(np.sqrt(abs(centre))))
     return centre - clip_sd * spread, centre + clip_sd * spread
 
 
@@ -92,3 +99,22 @@ def block_variation(image: NDArray[np.floating], size: int) -> float:
     mean = np.nansum(blocks, axis=(1, 3)) / n
     within = np.maximum(np.nansum(blocks**2, axis=(1, 3)) / n - mean**2, 0)
     return max(float(mean[used].var() - (within / n)[used].mean()), 0.0)
+
+
+def slow_share(gain: NDArray[np.floating], bad: NDArray[np.bool_]) -> float:
+    """Part of the variance of the good pixels of a gain that one polynomial of the second degree explains."""
+    steps = [max(n // _GRID, 1) for n in gain.shape]
+    ny, nx = (n - n % step for n, step in zip(gain.shape, steps, strict=True))
+    blocks = (ny // steps[0], steps[0], nx // steps[1], steps[1])
+    good = ~bad[:ny, :nx]
+    count = good.reshape(blocks).sum(axis=(1, 3))
+    mean = np.where(good, gain[:ny, :nx], 0.0).reshape(blocks).sum(axis=(1, 3)) / np.maximum(count, 1)
+    total = float(np.var(gain[~bad])) if good.any() else 0.0
+    used = count > 0
+    if total <= 0 or used.sum() < _TERMS + 1:
+        return 0.0
+    y, x = (c[used] for c in np.meshgrid(*(np.linspace(-1, 1, n) for n in mean.shape), indexing="ij"))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1) * np.sqrt(count[used])[:, None]
+    fit = terms @ np.linalg.lstsq(terms, mean[used] * np.sqrt(count[used]), rcond=None)[0] / np.sqrt(count[used])
+    weight = count[used] / count[used].sum()
+    return float((weight * (fit - weight @ fit) ** 2).sum() / total)

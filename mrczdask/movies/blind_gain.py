@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mrczdask import schema
 from mrczdask.execution.progress import Progress
 from mrczdask.kernels.gain_ratio import in_convention
-from mrczdask.kernels.line_means import LEAST_GAIN
+from mrczdask.kernels.line_means import LEAST_GAIN, slow_share
 from mrczdask.kernels.midway import Midway
 from mrczdask.movies import line_gain
 from mrczdask.movies.ranked_images import (
@@ -29,6 +29,8 @@ from mrczdask.provenance import record
 
 Method = Literal["hybrid", "sme", "means", "deviation"]
 METHODS: Final = ("hybrid", "sme", "means", "deviation")
+MOST_SLOW: Final = 0.2
+"""Share of a gain that a beam may have made, above which its R2 is not known; simulated smooth gains have 0.01 to 0.1."""
 RANKED_DOSE: Final = 40.0
 """Electrons per pixel that an image needs for its pixels to be ranked: below, ties of integers mislead iterations."""
 
@@ -102,7 +104,9 @@ def estimate_gain(
         Attributes: `convention`, `method`, `n_movies`, `n_frames`, `electrons_per_pixel` (of all movies),
         `electrons_per_image`, `limits` (what this estimate cannot see), and by method `sigma_x`, `sigma_y`, `change`
         (of each iteration), or `expected_r2` and `movies_to_r2_95`, the number of further movies until the expected R2
-        is 0.95 (infinity: it never is, NaN: no gain is seen).
+        is 0.95 (infinity: it never is). Both are NaN where no gain is seen, and where more than a fifth of its
+        variance is one slow curve over the detector: fixed illumination and gain are then the same to any number of
+        movies.
 
     Raises
     ------
@@ -124,6 +128,8 @@ def estimate_gain(
     of two halves of the movies, N what the power exceeds it by. Pixels further than 6 standard deviations off are
     kept as measured. The uncertainty is the square root of the error of lines plus S N / (S + N), which also gives the
     expected R2 for any number of movies. One movie is halved in time: what stays in it, its specimen, counts as gain.
+    Illumination that is the same in all movies is gain to every method: a polynomial of the second degree in y and x is
+    fitted to the gain, and its share of the variance told in `limits` where it is large.
 
     References
     ----------
@@ -200,7 +206,7 @@ def by_midway(movies: Movies, groups: list[Group], dose: float, how: Midway, **o
 def _by_means(movies: Movies, groups: list[Group], dose: float, method: str, progress: Progress) -> Estimate:
     sums = line_gain.gather(movies, groups, progress)
     lines = line_gain.median_lines(sums)
-    limits = []
+    limits = ["what all movies share counts as gain: illumination that stays as it is, such as the profile of the beam"]
     if movies.n_movies == 1:
         limits.append("one movie: what its specimen holds still counts as gain")
     if method == "means":
@@ -215,6 +221,13 @@ def _by_means(movies: Movies, groups: list[Group], dose: float, method: str, pro
         "movies_to_r2_95": float(np.ceil(max(more - 1e-6, 0.0))) if np.isfinite(more) else more,
     }
     defect = ~np.isfinite(lines.gain) | (found.gain < LEAST_GAIN)
+    share = slow_share(found.gain, defect | movies.mask)
+    if share > MOST_SLOW:
+        limits.append(
+            f"{100 * share:.0f} % of its variance is one slow slope or curve over the detector, as of uneven "
+            "illumination: expected_r2 is not claimed"
+        )
+        about = dict.fromkeys(about, np.nan)
     return Estimate(found.gain, found.uncertainty, defect, about, tuple(limits))
 
 

@@ -45,9 +45,9 @@ def recover_integers(movie: xr.DataArray | xr.Dataset, gain: xr.DataArray | NDAr
     -------
     xarray.Dataset
         `images`: lazy counts (uint8, int16 or uint16) for `write_mrcz`; `n_not_integer` and `n_inexact` (frame), lazy
-        numbers of the pixels that are no count, and that are one but do not give the float back to the last bit. They
-        are 0 where the decimation is proven; defects of the gain, in the coordinate `mask`, do not count. Attributes of
-        `images`: `gain_orientation`, `gain_formula`, `gain_scale`.
+        numbers of the pixels that are no count, and that are one but do not give the float back to the last bit (those
+        of -0.0 are other than of 0.0). They are 0 where the decimation is proven; defects of the gain, in the
+        coordinate `mask`, do not count. Attributes of `images`: `gain_orientation`, `gain_formula`, `gain_scale`.
 
     Raises
     ------

@@ -22,6 +22,8 @@ HIGH_PASS: Final = 15
 """Side of the box whose mean is taken away: slow variations are those of the specimen too."""
 CLIP: Final = 5.0
 """Standard deviations at which pixels are clipped: a few hot ones would decide the correlation."""
+_HUGE: Final = 1e30
+"""Squares of larger numbers are no floats of 32 bits."""
 DECISIVE: Final = 5.0
 """Standard deviations of a correlation by which the best hypothesis must lead."""
 
@@ -127,6 +129,24 @@ def orient_gain(images: xr.DataArray | NDArray[Any], gain: xr.DataArray | NDArra
     return _decide(z, scale, int(bad.sum()))
 
 
+def misfit(images: xr.DataArray | NDArray[Any], gain: Any, orientation: str | None, convention: str | None) -> str:
+    """Say how a gain fits raw images where that is another way than the one given; "" where it fits or is not decided.
+
+    `gain` (y, x) lies as in its file, and would be turned by `orientation`.
+    """
+    given = orientation or next(iter(ORIENTATIONS)), convention or CONVENTIONS[0]
+    found = orient_gain(images, gain)
+    right = found.attrs["orientation"], found.attrs[schema.CONVENTION]
+    if not found.attrs["decided"] or right == given:
+        return ""
+    z = found["z"].sel(orientation=given[0], convention=given[1])
+    said = getattr(images, "attrs", {}).get("rotation_flip")
+    about = f"; the movies say RotationAndFlip {said}" if said else ""
+    return (
+        f"the images fit the gain as {found.attrs['verdict']}; as given ({', '.join(given)}) z = {float(z):.1f}{about}"
+    )
+
+
 def _raw_sum(images: Any) -> NDArray[np.float64]:
     summed = sum_frames(images) if _has_frames(images) else images
     extra = tuple(range(summed.ndim - 2))
@@ -142,7 +162,10 @@ def _has_frames(images: Any) -> bool:
 
 def _high_passed(image: NDArray[Any]) -> NDArray[np.float32]:
     """Standardised, without slow variations and extremes; zero where the image is constant."""
-    left = np.asarray(image, np.float32)
+    known = np.isfinite(image)
+    if not known.all():  # a pixel that is no number takes the middle: it says nothing
+        image = np.where(known, image, np.median(image[known]) if known.any() else 0.0)
+    left = np.clip(image, -_HUGE, _HUGE).astype(np.float32)
     left = left - uniform_filter(left, HIGH_PASS, mode="mirror")
     low, high = np.quantile(left[:: max(len(left) // 512, 1)], [0.1587, 0.8413])
     limit = CLIP * max((high - low) / 2, 1e-12)

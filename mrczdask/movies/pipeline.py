@@ -38,6 +38,7 @@ from mrczdask.movies.pipeline_inputs import (
     Dtype,
     References,
     check_places,
+    check_turn,
     checked_exponents,
     checked_session,
     each_movie,
@@ -137,7 +138,8 @@ def process_session(
     Raises
     ------
     ValueError
-        A parameter or reference does not fit, or there are too few movies; before any pixel is read.
+        A parameter or reference does not fit, or there are too few movies, before any pixel is read; the sum of the
+        first movie fits the gain in another orientation or convention, and no `orientation` was given.
     ResumeError
         The archive was begun with other parameters, which are named, or by a version whose numbers differ, or is not
         one of this verb.
@@ -191,6 +193,8 @@ def process_session(
         exponents=checked_exponents(images, dose_rate, gamma),
     )
     task = task.without(task.unread() if resume and errors == "skip" else {})
+    if not (resume and task.begun):
+        check_turn(task.images, gain, task.references.dark, orientation)
     task = task.prepared(resume=resume, overwrite=overwrite)
     while broken := task.run(progress, skip=errors == "skip"):
         task = task.without({**task.left_out, **broken})._renamed()
@@ -246,6 +250,11 @@ class _Task:
         step = self.images.data.chunks[1][0]
         weighted, floats = self.outliers == "cdf", self.images.dtype.kind == "f"
         return Layout(self.url, self.options, self.images.shape, step, self.radius, weighted, floats, self.is_beside)
+
+    @property
+    def begun(self) -> bool:
+        """The archive holds a plan."""
+        return self.journal.read("plan.json") is not None
 
     def prepared(self, *, resume: bool, overwrite: bool) -> _Task:
         """Check the archive against the plan, or create it; return the task to run, maybe one beside what is there."""

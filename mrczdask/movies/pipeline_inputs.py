@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -13,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mrczdask import schema
+from mrczdask.errors import MrczdaskError, MrczdaskWarning
 from mrczdask.execution.schedulers import check_workers_see
 from mrczdask.io.movie import lazy_variable
 from mrczdask.io.movie_array import MovieArray, movie_array
@@ -22,6 +24,8 @@ from mrczdask.movies.gain import gain_factor, usable_darks
 from mrczdask.movies.gamma import gamma as gamma_of_rate
 from mrczdask.movies.koma import Method
 from mrczdask.movies.masks import MAX_BAD, checked
+from mrczdask.movies.orientation import misfit
+from mrczdask.movies.sums import sum_frames
 
 _THREADS: Final = 16
 Dtype = Literal["float16", "float32", "float64"]
@@ -82,6 +86,46 @@ def read_references(
         shadow, lost = usable_darks(np.asarray(dark))
         bad |= False if lost is None else lost
     return References(factor, shadow, bad if bad.any() else None)
+
+
+def check_turn(images: xr.DataArray, gain: Any, dark: NDArray[np.float32] | None, orientation: Any) -> None:
+    """Compare the gain with the sum of the first movie that can be read, turned as it is to be applied.
+
+    Raises
+    ------
+    ValueError
+        It fits some other way, and none was given. Where one was given there is a warning.
+    """
+    if gain is None or isinstance(orientation, xr.Dataset):
+        return
+    raw = _first_sum(images)
+    if raw is None:
+        return  # the first pass tells why
+    if dark is not None:
+        raw = raw.copy(data=raw.values - images.sizes[schema.FRAME] * dark.astype(np.float64))
+    reference = labelled(gain, name="gain")
+    found = misfit(raw, reference, orientation, reference.attrs.get(schema.CONVENTION))
+    if not found:
+        return
+    remedy = (
+        'orientation= (--orientation) takes this turn, or "as stored"; orient_gain(images, gain), or '
+        "--orientation find, also tells whether the gain multiplies"
+    )
+    if orientation is None:
+        raise ValueError(f"process_session: {found}: {remedy}")
+    warnings.warn(f"process_session: {found}: {remedy}", MrczdaskWarning, stacklevel=3)
+
+
+def _first_sum(images: xr.DataArray) -> xr.DataArray | None:
+    """Sum (y, x) of the first movie that can be read."""
+    for k in range(images.sizes[schema.MOVIE]):
+        try:
+            return (
+                xr.DataArray(sum_frames(images.isel({schema.MOVIE: k}))).astype(np.float64, keep_attrs=True).compute()
+            )
+        except (MrczdaskError, OSError):
+            continue
+    return None
 
 
 def checked_exponents(images: xr.DataArray, dose_rate: Any, exponent: Any) -> list[float]:

@@ -19,6 +19,7 @@ from mrczdask.kernels.residual import broken_lines, histogram_spread, spread, st
 from mrczdask.movies import line_gain
 from mrczdask.movies.arrays import placed
 from mrczdask.movies.blind_gain import RANKED_DOSE, by_midway
+from mrczdask.movies.orientation import misfit
 from mrczdask.movies.ranked_images import Movies, as_movies, electrons_per_frame, electrons_per_image, groups_of
 from mrczdask.provenance import record
 
@@ -146,7 +147,9 @@ def gain_quality(
     max / p97.5 and a second std of all. `valid` is False where rows and columns have unlike histograms (phase plates,
     carbon edges): the residual is then not the gain. Particles are called visible in the residual when it correlates
     with the mean image, in a band of sizes, by more than 0.45 and varies 1.5 times as much as noise. With a single
-    movie of strong contrast they are, whatever the gain; over a session they should average out.
+    movie of strong contrast they are, whatever the gain; over a session they should average out. The raw mean image is
+    compared with the gain in all orientations and conventions (`orient_gain`): an alarm names the one that fits where
+    it is not the one given.
 
     References
     ----------
@@ -175,6 +178,7 @@ def gain_quality(
     notes = list(estimate.limits)
     report = _report(residual, uncertainty, outlier, lines, movies)
     report.attrs |= _judge(residual, sums.pixel_mean, outlier, report, thresholds or GainThresholds(), notes)
+    report.attrs["alarms"] += _turned(gain, sums.pixel_mean, reference)
     report.attrs |= {"n_movies": movies.n_movies, "electrons_per_image": electrons_per_image(groups, dose)}
     called = {"gain": None if gain is None else "given", "sum_to": sum_to}
     report.attrs = record(report.attrs, "gain_quality", called)
@@ -200,6 +204,16 @@ def reference_factor(gain: Any, movies: Movies) -> tuple[NDArray[np.float32] | N
     values[bad] = 1.0
     factor = 1 / values if attrs.get(schema.CONVENTION, "multiply") == "divide" else values
     return factor.astype(np.float32), bad
+
+
+def _turned(gain: Any, mean: NDArray[np.float64], reference: NDArray[np.float32] | None) -> list[str]:
+    """An alarm where the images, uncorrected again, fit the gain as it lies some other way."""
+    if reference is None:
+        return []
+    array = gain["gain"] if isinstance(gain, xr.Dataset) else gain
+    convention = array.attrs.get(schema.CONVENTION) if isinstance(array, xr.DataArray) else None
+    found = misfit(mean / reference, np.asarray(array), None, convention)
+    return [f"the gain is turned or inverted: {found}"] if found else []
 
 
 def _checked_mask(mask: Any, movies: Movies) -> NDArray[np.bool_]:

@@ -35,6 +35,10 @@ def valid_streams(only: Sequence[int] | None = None) -> list[tuple[Any, bytes]]:
     stabilised = {"bound": "stabilised", **CAMERA}
     pairs += [(codecs.B3D(**stabilised), image), (codecs.B3D(order="predict-first", **stabilised), image)]
     pairs += [(histogram, moving(rng))]
+    pairs += [(codecs.B3D(dither=True, **CAMERA), each) for each in (image, image.astype(np.int16) - np.int16(20))]
+    far = {"quantisation": 1.0, "counts_per_electron": 2.0, "offset": 32768.0, "read_noise": 1.6}
+    bright = image + np.uint16(32768)
+    pairs += [(codecs.B3D(bound="stabilised", order="predict-first", **far), bright)]
     chosen = pairs if only is None else [pairs[number] for number in only]
     return [(codec, codec.encode_array(array)) for codec, array in chosen]
 

@@ -222,12 +222,14 @@ def in_context(
 
 def b3d(body: Reader, size: int, dtype: np.dtype[Any]) -> np.ndarray:
     form, huffman, height, width = (body.varint() for _ in range(4))
-    turn, levels, transform = 0, [0], [0]
+    turn, levels, transform, parts, seed = 0, [0], [0], [0], 0
     if form == 0:
         turn = body.varint()
-    elif form == 1:
+    elif form in (1, 3):
         n = body.varint()
         levels = np.cumsum([body.signed(), *(body.varint() for _ in range(n - 1))]).tolist()
+        if form == 3:
+            parts, seed = list(body.take(n)), body.varint()
     else:
         transform = [body.varint(), body.varint(), body.signed(), body.varint()]
     w0, w1, w2, w3, bias, low, high = (body.signed() for _ in range(7))
@@ -268,7 +270,16 @@ def b3d(body: Reader, size: int, dtype: np.dtype[Any]) -> np.ndarray:
         info = np.iinfo(dtype)
         value = [(scale * (min(max(u, 0), top_value) + move) ** 2 + constant + 2**43) >> 44 for u in x.reshape(-1)]
         return np.clip(value, info.min, info.max)
+    if form == 3:
+        return np.array([levels[v] + (number(i, seed) < parts[v]) for i, v in enumerate(x.reshape(-1))], np.int64)
     return np.array([levels[v] for v in x.reshape(-1)] if form == 1 else x.reshape(-1) - turn, np.int64)
+
+
+def number(i: int, seed: int) -> int:
+    h = (i + seed) % 2**32
+    h = (h ^ h >> 16) * 0x85EBCA6B % 2**32
+    h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
+    return (h ^ h >> 16) >> 24
 
 
 def walk(rows: int, height: int, width: int) -> Iterator[tuple[int, int, int, bool]]:
@@ -325,4 +336,4 @@ STREAMS = valid_streams()
 def test_a_decoder_from_the_document_reads_the_stream(codec: Any, stream: bytes) -> None:
     np.testing.assert_array_equal(decoded(stream), codec.decode_array(stream))
     assert struct.unpack_from("<I", stream, 8)[0] == crc32c(stream[:8] + stream[12:])
-    assert stream[4] == 1
+    assert stream[4] == (2 if getattr(codec, "dither", False) else 1)

@@ -2,21 +2,36 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from mrczdask.kernels.changes import LIMIT, changepoint, clipped_product, cusum
+from mrczdask.kernels.changes import LIMIT, changepoint, cusum, shared_deviation
 from mrczdask.kernels.residual import broken_lines, histogram_spread, spread, structure
 
 
-def test_products_of_independent_images_are_standard_normal() -> None:
+@pytest.mark.parametrize("shape", [(400,), (64, 96)])
+@pytest.mark.parametrize("alike", [1, 3])
+def test_what_independent_images_share_is_standard_normal(shape: tuple[int, ...], alike: int) -> None:
+    """Also where neighbours are alike: the sum of all products alone would then have a deviation of 1.4 to 2."""
     rng = np.random.default_rng(0)
-    found = [clipped_product(*rng.normal(size=(2, 400))) for _ in range(2000)]
-    assert np.mean(found) == pytest.approx(0, abs=0.08)
-    assert np.std(found) == pytest.approx(1, abs=0.06)
-    shared = rng.normal(size=400)
-    assert clipped_product(shared, shared) == pytest.approx(20)
-    assert clipped_product(np.zeros(4), np.ones(4)) == 0
-    holed = np.where(np.arange(400) < 200, shared, np.nan)
-    assert clipped_product(holed, shared) == pytest.approx(np.sqrt(200))
+    found = []
+    for _ in range(1000):
+        first, second = (
+            ndimage.uniform_filter(rng.normal(size=shape), alike, mode="wrap") if alike > 1 else rng.normal(size=shape)
+            for _ in range(2)
+        )
+        found.append(shared_deviation(first, second))
+    assert np.mean(found) == pytest.approx(0, abs=0.1)
+    assert np.std(found) == pytest.approx(1, abs=0.12)
+    assert max(found) < 4
+
+
+def test_a_shared_deviation_is_found() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(120, 120))
+    first, second = (shared + 3 * rng.normal(size=shared.shape) for _ in range(2))
+    assert shared_deviation(first, second) == pytest.approx(12 * np.sqrt(100 / (100 + 144)) * 1.2, rel=0.35)
+    assert shared_deviation(shared, shared) > 10
+    assert shared_deviation(np.zeros(4), np.ones(4)) == 0
 
 
 def test_cusum_is_pages_sum() -> None:

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import mrczdask as md
+from mrczdask.kernels.line_means import slow_share
 from mrczdask.movies import ranked_images
 from mrczdask.simulate import Defects, Gain, Specimen
 
@@ -354,3 +355,28 @@ def test_no_warning_escapes() -> None:
         warnings.simplefilter("error")
         for method in ("sme", "means", "hybrid", "deviation"):
             md.estimate_gain(movie, method=method, sum_to=None)
+
+
+@pytest.mark.parametrize(("falls", "claimed"), [(0.0, True), (0.15, False)])
+def test_fixed_illumination_is_told_and_no_r2_is_claimed(falls: float, claimed: bool) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    own = 1 + 0.02 * rng.normal(size=(128, 128))
+    movies = rng.poisson(20 * np.exp(-falls * (y**2 + x**2)) * own, (12, 2, 128, 128))
+    found = md.estimate_gain(movies, convention="divide")
+    assert "illumination that stays as it is" in found.attrs["limits"]
+    assert ("expected_r2 is not claimed" in found.attrs["limits"]) is not claimed
+    assert np.isfinite(found.attrs["expected_r2"]) == np.isfinite(found.attrs["movies_to_r2_95"]) == claimed
+    if claimed:
+        assert found.attrs["expected_r2"] == pytest.approx(r2(found.gain, own / own.mean()), abs=0.05)
+    else:
+        assert r2(found.gain, own / own.mean()) < 0.5  # what would have been claimed is 0.9
+
+
+def test_masked_pixels_are_in_no_slow_curve() -> None:
+    gain, bad = 1 + 0.01 * np.random.default_rng(0).normal(size=(90, 70)), np.zeros((90, 70), bool)
+    bad[:40, :30] = True
+    assert slow_share(np.where(bad, 50.0, gain), bad) < 0.01
+    tilted = gain + np.linspace(-0.1, 0.1, 70)
+    assert slow_share(np.where(bad, np.nan, tilted), bad) > 0.9
+    assert slow_share(gain, np.ones_like(bad)) == 0

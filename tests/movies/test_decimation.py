@@ -143,3 +143,19 @@ def test_bad_input(movie: xr.DataArray, gain: np.ndarray, message: str) -> None:
 def test_counts_without_attributes_are_refused() -> None:
     with pytest.raises(ValueError, match="lack the attribute gain_orientation"):
         md.restore_floats(RAW, GAIN)
+
+
+@pytest.mark.parametrize("formula", ["multiply", "divide"])
+def test_zeros_of_the_other_sign_are_told(formula: str) -> None:
+    """-0.0 == 0.0, but its bits are others: a movie that holds it is not given back bit for bit."""
+    rng = np.random.default_rng(0)
+    counts = xr.DataArray(rng.poisson(2, (2, 64, 64)).astype(np.float32), dims=("frame", "y", "x"))
+    gain = (1 + 0.05 * rng.normal(size=(64, 64))).astype(np.float32)
+    movie = counts * gain if formula == "multiply" else counts / gain
+    movie.values[0][counts.values[0] == 0] = -0.0
+    found = md.recover_integers(movie, gain).compute()
+    again = md.restore_floats(found.images, gain).values
+    other = (again.view(np.uint32) != movie.values.view(np.uint32)).sum(axis=(1, 2))
+    assert other[0] > 100
+    np.testing.assert_array_equal(found.n_inexact, other)
+    assert int(found.n_not_integer.sum()) == 0

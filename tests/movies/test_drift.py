@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 import mrczdask as md
-from mrczdask.simulate import Gain, Specimen
+from mrczdask.movies import drift as drift_module
+from mrczdask.simulate import Defects, Gain, Specimen
 
 SHAPE = (1, 256, 256)
 ICE = Specimen(ice_sd=0.03, particles=30, particle_contrast=0.15, carbon=0.15)
@@ -43,6 +44,57 @@ def test_a_slow_drift_under_specimens_is_found() -> None:
     found = drift(40, 1, gain=Gain(column_sd=0.04), gamma=gamma, specimen=ICE)
     assert found.attrs["alarm"]
     assert 20 <= found.attrs["changepoint"] <= 34
+
+
+@pytest.mark.parametrize("reference", [4, 6, 25])
+def test_false_alarms_are_rare_for_any_reference(reference: int) -> None:
+    """Deviations of noise alone: the two halves of a fixed reference of 4 alarm in one session of twenty."""
+    rng = np.random.default_rng(reference)
+    statistics = dict.fromkeys(drift_module.STATISTICS, 1.0)
+    alarms, largest = 0, []
+    for _ in range(20):
+        monitor = md.GainMonitor(reference_movies=reference)
+        for k in range(150):
+            pixel = rng.normal(0, 0.1, (40, 48)).astype(np.float32)
+            lines = rng.normal(0, 0.02, 40), rng.normal(0, 0.02, 48)
+            monitor.take(drift_module.MovieSummary(statistics, (pixel, *lines)), str(k))
+        found = monitor.report()
+        alarms += found.attrs["alarm"]
+        largest.append(float(found.cusum.max()))
+        assert found.attrs["n_changed_pixels"] == 0
+    assert alarms == 0
+    assert np.median(largest) < 7
+
+
+@pytest.mark.parametrize("reference", [4, 10])
+def test_no_alarm_in_movies_of_poisson_noise(reference: int) -> None:
+    rng = np.random.default_rng(0)
+    monitor = md.GainMonitor(reference_movies=reference)
+    for _ in range(60):
+        monitor.add(rng.poisson(20, (1, 48, 64)).astype(np.uint16))
+    assert monitor.report().attrs["alarm"] is False
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_hot_pixels_that_are_born_are_no_change_of_the_gain(seed: int) -> None:
+    born = Defects(hot_births=0.0003, hot_lifetime=float("inf"), hot_excess=(2, 40))
+    session, truth = md.simulate.session(24, (2, 192, 192), dose=20, seed=seed, defects=born)
+    found = md.gain_drift(session)
+    assert found.attrs["alarm"] is False
+    late = truth.hot_excess.compute().isel(movie=slice(11, None)) > 0
+    births = int((late.isel(movie=-1) & ~late.isel(movie=0)).sum())
+    assert 0.5 * births < found.attrs["n_changed_pixels"] < 1.3 * births
+    assert int(found.changed_pixels.sum()) == found.attrs["n_changed_pixels"]
+    assert found.attrs["advice"].startswith("the gain has not changed; ")
+    assert "single pixels became hot or dead" in found.attrs["advice"]
+
+
+def test_a_change_is_found_among_births() -> None:
+    born = Defects(hot_births=0.0003, hot_lifetime=float("inf"), hot_excess=(2, 40))
+    found = drift(34, 1, gain=Gain(pixel_sd=0.08), gamma=[1.0] * 22 + [1.25] * 12, defects=born)
+    assert (found.attrs["alarm"], found.attrs["part"]) == (True, "pixel")
+    assert abs(found.attrs["changepoint"] - 22) <= 5  # weak births before it count towards it
+    assert found.attrs["n_changed_pixels"] > 0
 
 
 def test_percentiles_widen_with_the_residual() -> None:

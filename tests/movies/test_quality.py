@@ -160,3 +160,12 @@ def test_bad_movies_are_refused(frames: np.ndarray, message: str) -> None:
 
 def test_constant_movies_pass() -> None:
     assert alarms(np.full((3, 16, 16), 40, np.uint8)) == []
+
+
+@pytest.mark.parametrize("electrons", [0.1, 0.3, 0.5, 0.7, 1.0])
+def test_sums_of_few_electrons_have_an_answer(electrons: float) -> None:
+    """The median of such counts is 0, and so is their median deviation: the mean is not."""
+    counts = np.random.default_rng(0).poisson(electrons, (1, 128, 128)).astype(np.uint16)
+    found = md.gain_quality(counts)
+    np.testing.assert_allclose(found.column_gain.mean(), 1, atol=0.02)
+    assert found.attrs["electrons_per_image"] == pytest.approx(electrons, rel=0.1)
