@@ -13,12 +13,10 @@ LIMIT: Final = 12.0
 """Sum that is an alarm: normal steps reach it once in 10**6 (Siegmund's approximation)."""
 MOST: Final = 4.0
 """A single step counts no more: one odd movie, two steps, raises no alarm."""
-_ACROSS: Final = 12
-_LEAST_SIDE: Final = 8
-"""Blocks across an image and pixels across a block: specimen left in an image is alike over some pixels."""
-_SEGMENTS: Final = 16
-_LEAST_LINES: Final = 4
-"""Parts of a profile, of which each holds many lines."""
+_ACROSS: Final = {2: 12, 1: 16}
+"""Blocks across an image, and parts of a profile."""
+_LEAST_SIDE: Final = {2: 16, 1: 8}
+"""Pixels across a block, lines of a part: the specimen that is left is alike over some ten pixels."""
 
 
 def shared_deviation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
@@ -29,7 +27,7 @@ def shared_deviation(first: NDArray[np.floating], second: NDArray[np.floating]) 
     """
     parts = first.astype(np.float64) * second
     for axis, n in enumerate(first.shape):
-        side = max(-(-n // _ACROSS), _LEAST_SIDE) if first.ndim == 2 else max(-(-n // _SEGMENTS), _LEAST_LINES)
+        side = max(-(-n // _ACROSS[first.ndim]), _LEAST_SIDE[first.ndim])
         parts = np.add.reduceat(parts, np.arange(0, n, side), axis=axis)
     norm = float(np.sqrt((parts**2).sum()))
     return float(parts.sum()) / norm if norm > 0 else 0.0

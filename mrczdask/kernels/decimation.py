@@ -90,7 +90,7 @@ def _count_frame(
                 not_whole += 1
                 continue
             counts[y, x] = nearest
-            n = np.float32(nearest)
+            n = np.float32(counts[y, x])  # of -0.0 the count is 0
             if formula == 0:
                 again = n * (g * s)
             elif formula == 1:

@@ -30,7 +30,7 @@ from mrczdask.provenance import record
 Method = Literal["hybrid", "sme", "means", "deviation"]
 METHODS: Final = ("hybrid", "sme", "means", "deviation")
 MOST_SLOW: Final = 0.2
-"""Share of a gain that a beam may have made, above which its R2 is not known; simulated smooth gains have 0.01 to 0.1."""
+"""Share of a gain that a beam may have made, above which its R2 is not known; smooth gains have 0.01 to 0.1."""
 RANKED_DOSE: Final = 40.0
 """Electrons per pixel that an image needs for its pixels to be ranked: below, ties of integers mislead iterations."""
 

@@ -22,8 +22,8 @@ HIGH_PASS: Final = 15
 """Side of the box whose mean is taken away: slow variations are those of the specimen too."""
 CLIP: Final = 5.0
 """Standard deviations at which pixels are clipped: a few hot ones would decide the correlation."""
-_HUGE: Final = 1e30
-"""Squares of larger numbers are no floats of 32 bits."""
+_FAR: Final = 10.0
+"""Ranges of all pixels but 2 in 1000 beyond which a pixel is cut before the box mean is taken."""
 DECISIVE: Final = 5.0
 """Standard deviations of a correlation by which the best hypothesis must lead."""
 
@@ -165,13 +165,17 @@ def _high_passed(image: NDArray[Any]) -> NDArray[np.float32]:
     known = np.isfinite(image)
     if not known.all():  # a pixel that is no number takes the middle: it says nothing
         image = np.where(known, image, np.median(image[known]) if known.any() else 0.0)
-    left = np.clip(image, -_HUGE, _HUGE).astype(np.float32)
+    # a huge one would stay in the running sums of the box along its row and column
+    least, most = np.quantile(image[:: max(len(image) // 512, 1)], [0.001, 0.999])
+    span = _FAR * (float(most) - float(least))
+    left = np.clip(image, least - span, most + span).astype(np.float32)
+    level = abs(float(left.mean()))
     left = left - uniform_filter(left, HIGH_PASS, mode="mirror")
     low, high = np.quantile(left[:: max(len(left) // 512, 1)], [0.1587, 0.8413])
     limit = CLIP * max((high - low) / 2, 1e-12)
     left = np.clip(left - np.median(left), -limit, limit)
     sd = float(left.std())
-    flat = sd <= 1e-6 * max(abs(float(np.mean(image))), 1e-30)
+    flat = sd <= 1e-6 * max(level, 1e-30)
     return np.zeros_like(left) if flat else (left - left.mean()) / np.float32(sd)
 
 
