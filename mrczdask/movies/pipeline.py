@@ -138,8 +138,8 @@ def process_session(
     Raises
     ------
     ValueError
-        A parameter or reference does not fit, or there are too few movies, before any pixel is read; the sum of the
-        first movie fits the gain in another orientation or convention, and no `orientation` was given.
+        A parameter or reference does not fit, or there are too few movies, before any pixel is read; the first movie
+        fits the gain in another turn, or its reciprocal, and no `orientation` was given.
     ResumeError
         The archive was begun with other parameters, which are named, or by a version whose numbers differ, or is not
         one of this verb.
@@ -193,7 +193,7 @@ def process_session(
         exponents=checked_exponents(images, dose_rate, gamma),
     )
     task = task.without(task.unread() if resume and errors == "skip" else {})
-    if not (resume and task.begun):
+    if not resume or task.journal.read("plan.json") is None:
         check_turn(task.images, gain, task.references.dark, orientation)
     task = task.prepared(resume=resume, overwrite=overwrite)
     while broken := task.run(progress, skip=errors == "skip"):
@@ -250,11 +250,6 @@ class _Task:
         step = self.images.data.chunks[1][0]
         weighted, floats = self.outliers == "cdf", self.images.dtype.kind == "f"
         return Layout(self.url, self.options, self.images.shape, step, self.radius, weighted, floats, self.is_beside)
-
-    @property
-    def begun(self) -> bool:
-        """The archive holds a plan."""
-        return self.journal.read("plan.json") is not None
 
     def prepared(self, *, resume: bool, overwrite: bool) -> _Task:
         """Check the archive against the plan, or create it; return the task to run, maybe one beside what is there."""
@@ -381,13 +376,9 @@ class _Task:
             if len(stored_places(numbers)) < numbers.nchunks or not np.array_equal(numbers[:], values):
                 numbers[:] = values
         arrays: dict[str, Any] = {"reference": stored["reference"]}
+        known = windows, places, GROUP, first["corrected"], arrays["reference"]
         regions = [
-            Region(
-                f"windows/{k}",
-                digest(inputs, places),
-                make_windows,
-                (rows, windows, places, GROUP, first["corrected"], arrays["reference"]),
-            )
+            Region(f"windows/{k}", digest(inputs, places), make_windows, (rows, *known))
             for k, rows in enumerate(self.layout.bands)
         ]
         self._run(WINDOWS, regions, progress, "2/3 windows")
@@ -400,9 +391,7 @@ class _Task:
 
     def _excluded(self, report: NDArray[np.float64]) -> NDArray[np.bool_]:
         if self.exclude == "auto":
-            contrasts = report[:, [REPORT.index(f"contrast_{box}") for box in SCALES]]
-            return stands_out(contrasts)[0]
-        unknown = sorted(set(self.exclude or []) - set(self.names))
-        if unknown:
+            return stands_out(report[:, [REPORT.index(f"contrast_{box}") for box in SCALES]])[0]
+        if unknown := sorted(set(self.exclude or []) - set(self.names)):
             raise ValueError(f"process_session: exclude names {unknown[0]}, which is not among the movies")
         return np.isin(self.names, list(self.exclude or []))
