@@ -161,8 +161,9 @@ def find_peaks(
     With d = b - background, b = (raw - dark) / w (w the normalization) and u = sqrt(std^2 + noise^2), a maximum has
     d > 0, d >= cutoff_peak u and no larger d in its patch; of equal ones the lowest index counts. Over pixels of d > 0:
     intensity = sum(d), y = sum(d y) / sum(d), sigma_background^2 = sum(u^2) and, with the gain g of the detector,
-    sigma^2 = sigma_background^2 + g sum(d / w). A weighted centroid is y = sum(e d y) / sum(e d), and x alike, with e a
-    Gaussian about (y, x) of the deviation 0.65 h, h = patch_size // 2.
+    sigma^2 = sigma_background^2 + g sum(d / w); beside a filled gap each pixel of both sums has the weight
+    (1 + df / dd)^2, f being the sum of what is filled in. A weighted centroid is y = sum(e d y) / sum(e d), and x
+    alike, with e a Gaussian about (y, x) of the deviation 0.65 h, h = patch_size // 2.
 
     References
     ----------

@@ -69,7 +69,7 @@ def open_hdf5_frames(
         masked = {} if bad is None else _masked([(one, reader_of(one.dataset, url, storage_options)) for one in bad])
         masked = masked if chosen is None else _of_threshold(masked, chosen, axes.sizes[1])
     if missing:
-        told = f"{url}: {len(missing)} of {len(names)} data files are missing, from {missing[0].problem} on: "
+        told = f"{url}: {len(missing)} of {len(names)} data files are missing ({missing[0].problem}): "
         warnings.warn(f"{told}only the {reader.shape[0]} frames before are opened", MrczdaskWarning, stacklevel=2)
     if chosen is not None:
         attrs |= {THRESHOLD: axes.labels[chosen]}

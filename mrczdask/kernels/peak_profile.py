@@ -19,18 +19,19 @@ _FLATTEST: Final = -0.02
 
 
 @njit(nogil=True, cache=True)
-def fill_gaps(values: NDArray[np.float32], half: int) -> None:
+def fill_gaps(values: NDArray[np.float32], half: int, change: NDArray[np.float64]) -> None:
     """Give the masked pixels of a patch what a round Gaussian through the others has there, its maximum at most.
 
-    Fitted to the logarithms, weighted by their squares: Guo, IEEE Signal Process. Mag. 28 (2011) 134, in 2-D.
+    Fitted to the logarithms, weighted by their squares: Guo, IEEE Signal Process. Mag. 28 (2011) 134, in 2-D. `change`
+    gets by how much the sum of what is filled in grows with each value: the noise of the others is in it.
     """
-    side = 2 * half + 1
+    middle = values.size // 2
+    change[:] = 0.0
     normal, right, used = np.zeros((4, 4)), np.zeros(4), 0
     basis = np.empty(4)
     for k in range(values.size):
         if values[k] > 0:
-            y, x = k // side - half, k % side - half
-            basis[0], basis[1], basis[2], basis[3] = 1.0, y, x, y * y + x * x
+            _basis(k, half, basis)
             weight = np.float64(values[k]) * values[k]
             log = np.log(np.float64(values[k]))
             for a in range(4):
@@ -43,12 +44,32 @@ def fill_gaps(values: NDArray[np.float32], half: int) -> None:
     fit = np.linalg.solve(normal, right)
     if fit[3] > _FLATTEST:
         return
-    most = values[half * side + half]
+    most, slope, capped = np.float64(values[middle]), np.zeros(4), 0
+    missing = np.isnan(values)
     for k in range(values.size):
-        if values[k] != values[k]:
-            y, x = k // side - half, k % side - half
-            log = fit[0] + fit[1] * y + fit[2] * x + fit[3] * (y * y + x * x)
-            values[k] = min(np.exp(log), np.float64(most))
+        if missing[k]:
+            _basis(k, half, basis)
+            found = np.exp(np.dot(basis, fit))
+            values[k] = min(found, most)
+            if found < most:
+                for a in range(4):
+                    slope[a] += found * basis[a]
+            else:
+                capped += 1
+    lever = np.linalg.solve(normal, slope)
+    for k in range(values.size):
+        if values[k] > 0 and not missing[k]:
+            _basis(k, half, basis)
+            rest = np.log(np.float64(values[k])) - np.dot(basis, fit)
+            change[k] = values[k] * (1.0 + 2.0 * rest) * np.dot(basis, lever)
+    change[middle] += capped
+
+
+@njit(nogil=True, cache=True)
+def _basis(k: int, half: int, basis: NDArray[np.float64]) -> None:
+    """What the logarithm of a round Gaussian is made of, at the k-th pixel of a patch."""
+    y, x = k // (2 * half + 1) - half, k % (2 * half + 1) - half
+    basis[0], basis[1], basis[2], basis[3] = 1.0, y, x, y * y + x * x
 
 
 @njit(nogil=True, cache=True)

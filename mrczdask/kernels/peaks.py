@@ -189,19 +189,19 @@ def _measure(
 ) -> bool:
     """Write place in the patch, sum and deviations of a peak; False where too few or too many pixels stand out."""
     cutoff, pixels, missing = np.float32(rule.cutoff), 0, 0
-    seen, square, counts = 0.0, 0.0, 0.0
+    square, counts = 0.0, 0.0
     for k in range(values.size):
         d = values[k]
         if d > 0:
             pixels += d >= cutoff * deviations[k]
-            seen += float(d)
             square += float(deviations[k] * deviations[k])
             counts += float(d / norms[k])
         missing += d != d
     if pixels < rule.least or pixels > rule.most:
         return False
+    noise = square + rule.gain * counts
     if missing and rule.gaps == FILL:
-        fill_gaps(values, rule.half)
+        noise = _fill(values, deviations, norms, rule)
     total, moment_y, moment_x = 0.0, 0.0, 0.0
     k = 0
     for i in range(-rule.half, rule.half + 1):
@@ -211,12 +211,24 @@ def _measure(
                 moment_y += values[k] * i
                 moment_x += values[k] * j
             k += 1
-    scale = total / seen
     y, x = moment_y / total, moment_x / total
     if rule.width > 0:
         y, x = weighted_centroid(values, rule.half, rule.width, y, x)
     peaks[n]["y"], peaks[n]["x"] = y, x
     peaks[n]["intensity"], peaks[n]["n_pixels"] = total, pixels
     peaks[n]["sigma_background"] = np.sqrt(square)
-    peaks[n]["sigma"] = scale * np.sqrt(square + rule.gain * counts)
+    peaks[n]["sigma"] = np.sqrt(noise)
     return True
+
+
+@njit(nogil=True, cache=True)
+def _fill(
+    values: NDArray[np.float32], deviations: NDArray[np.float32], norms: NDArray[np.float32], rule: Rule
+) -> float:
+    """Fill the gaps of a patch; return the variance of its sum, with what the filled pixels take from the others."""
+    noise, change = np.zeros(values.size), np.empty(values.size)
+    for k in range(values.size):
+        if values[k] > 0:
+            noise[k] = float(deviations[k] * deviations[k]) + rule.gain * float(values[k] / norms[k])
+    fill_gaps(values, rule.half, change)
+    return float(np.sum((1.0 + change) ** 2 * noise))

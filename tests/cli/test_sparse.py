@@ -173,10 +173,12 @@ def test_what_is_missing_is_said(run: xr.DataArray, capsys: pytest.CaptureFixtur
     assert "give --out FILE" in capsys.readouterr().err
     assert main(["sparsify", "run_data_000001.h5", "--budget"]) == FAILED
     assert "do not say their distance_m, pixel_size_m, beam_center" in capsys.readouterr().err
-    os.remove("run_data_000003.h5")
+    os.remove("run_data_000001.h5")
     assert main(["sparsify", "run_master.h5", "-o", "a.h5"]) == FAILED
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("MrcFormatError: run_master.h5: /entry/data/data_000003 is in run_data_000003.h5, which is")
+    assert line.startswith("MissingLinkError: ")
+    assert "run_master.h5: /entry/data/data_000001 is in " in line
+    assert "run_data_000001.h5, which is missing" in line
     assert main(["densify", "run_master.h5", "-o", "b.h5"]) == FAILED
     assert "no sparse frames" in capsys.readouterr().err
     assert main(["densify", "run_master.h5"]) == BAD_USAGE

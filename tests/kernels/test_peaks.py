@@ -186,6 +186,18 @@ def test_a_gap_beside_a_peak_biases_neither_place_nor_sum(hidden: int, bias: flo
     assert len(void) < 0.05 * len(places)  # maxima a pixel further from the gap
 
 
+@pytest.mark.parametrize("hidden", [1, 2])
+@pytest.mark.parametrize("counts", [1000, 4000])
+def test_sigma_is_the_scatter_where_a_gap_was_filled(counts: int, hidden: int) -> None:
+    frame, _, gap = spots(counts, 0.8, hidden=hidden)
+    peaks = found_in(frame, detector(np.where(gap, np.nan, 0)), rule(noise=0.0, cutoff=5.0))
+    pull = (peaks["intensity"] - peaks["intensity"].mean()) / peaks["sigma"]
+    assert pull.std() == pytest.approx(1, abs=0.1)
+    assert np.sqrt((peaks["sigma"] ** 2).mean()) == pytest.approx(peaks["intensity"].std(), rel=0.1)
+    if hidden == 1:  # the fit leans on few pixels: what it fills in is less certain than what was counted
+        assert peaks["sigma"].mean() > 2 * np.sqrt(peaks["intensity"].mean())
+
+
 def test_peaks_over_the_border_by_choice() -> None:
     frame = np.full((30, 30), 3, np.uint16)
     frame[0:2, 10:12] = [[500, 300], [400, 200]]
