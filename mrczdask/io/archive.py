@@ -16,7 +16,7 @@ from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
 from mrczdask.execution.schedulers import current_client
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of, enlarged
-from mrczdask.io.archive_group import EVERY_CHUNK, open_group, renew_consolidated, whole, with_long_strings
+from mrczdask.io.archive_group import EVERY_CHUNK, open_group, open_node, renew_consolidated, whole, with_long_strings
 from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
@@ -262,9 +262,10 @@ def open_archive(
     store = open_store(url, storage_options, read_only=True)
     if group is not None:
         return open_ragged(url, group, storage_options) if holds_ragged(store, group) else open_group(store, group)
-    root = zarr.open_group(store, mode="r", use_consolidated=False, zarr_format=3)
-    paths = ["", *sorted(path for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group))]
-    return xr.DataTree.from_dict({f"/{path}": open_group(store, path) for path in paths})
+    root = open_node(store, "")
+    groups = {path: node for path, node in root.members(max_depth=None) if isinstance(node, zarr.Group)}
+    nodes = {"": root} | dict(sorted(groups.items()))
+    return xr.DataTree.from_dict({f"/{path}": open_group(store, path, node=node) for path, node in nodes.items()})
 
 
 def create_arrays(

@@ -6,13 +6,16 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 import zarr
+from xarray.backends import ZarrStore
 from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
+from zarr.storage import LocalStore
 
 from mrczdask import provenance
 from mrczdask.errors import MrcFormatError
@@ -29,10 +32,22 @@ MAX_LABELS: Final = 1 << 28
 """Labels along one dim: they are read when an archive is opened."""
 
 
-def open_group(store: ArchiveStore, group: str, *, lazy: bool = True) -> xr.Dataset:
+def open_node(store: ArchiveStore, group: str) -> zarr.Group:
+    """A group of an archive; of one in a store, where requests cost, by the copied metadata if they list it."""
+    if not isinstance(store.store, LocalStore):
+        with suppress(FileNotFoundError, KeyError):
+            root = zarr.open_group(store, mode="r", zarr_format=3)
+            node = root[group] if group else root
+            if isinstance(node, zarr.Group) and root.metadata.consolidated_metadata is not None:
+                return node
+    return zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
+
+
+def open_group(store: ArchiveStore, group: str, *, lazy: bool = True, node: zarr.Group | None = None) -> xr.Dataset:
     """The variables over Dask arrays, whose chunks are the shards; not `lazy`: over what Dask would read."""
-    arrays = _checked_arrays(store, group)
-    ds = with_shard_readers(xr.open_zarr(store, group=group or None, chunks=None, consolidated=False, zarr_format=3))
+    node = open_node(store, group) if node is None else node
+    arrays = _checked_arrays(store, node)
+    ds = with_shard_readers(xr.open_dataset(ZarrStore(node, mode="r"), engine="store"))
     for variable in ds.variables.values():
         variable.attrs.pop(MISSING, None)  # how the array is stored: the store and the readers of shards heed it
     if not lazy:
@@ -46,9 +61,8 @@ def in_chunks(ds: xr.Dataset, chunks: Mapping[str, Any], stamps: Mapping[str, st
     return ds.assign({name: ds[name].chunk(sizes, token=stamps[name]) for name, sizes in chunks.items()})
 
 
-def _checked_arrays(store: ArchiveStore, group: str) -> dict[str, zarr.Array[Any]]:
+def _checked_arrays(store: ArchiveStore, node: zarr.Group) -> dict[str, zarr.Array[Any]]:
     """The arrays; refuses metadata by which reading a label or a chunk would ask for memory that no real one needs."""
-    node = zarr.open_group(store, path=group, mode="r", use_consolidated=False, zarr_format=3)
     arrays = dict(node.arrays())
     for name, array in arrays.items():
         itemsize = getattr(array.dtype, "itemsize", 1) or 1

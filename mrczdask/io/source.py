@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import inspect
 import io
 import lzma
 import os
@@ -52,6 +53,7 @@ _WRAPPERS: Final[dict[str, Callable[..., Any]]] = {
     ".xz": lzma.open,
     ".zst": _open_zstd,
 }
+_COPY_IT: Final = "download it and open the copy"
 _PIECE: Final = 1 << 20
 
 
@@ -185,10 +187,13 @@ class _RemoteSource:
 
     def _fresh_info(self) -> Mapping[str, Any]:
         """What the store says now, not what fsspec remembers of an earlier listing."""
-        try:
+        ask = inspect.signature(getattr(self._fs, "_info", self._fs.info))
+        if "refresh" in ask.parameters:
             info: Mapping[str, Any] = self._fs.info(self._path, refresh=True)
-        except TypeError:  # a file system that remembers nothing
+        else:  # a file system that remembers nothing, or hands what it does not know to the web server's client
             info = self._fs.info(self._path)
+        if info.get("size") is None:
+            raise _given_up(f"{self._url}: the server does not tell the size of the file: {_COPY_IT}")
         return info
 
     @property
@@ -213,6 +218,8 @@ class _RemoteSource:
         parts = self._fs.cat_ranges(paths, [starts[k] for k in wanted], [ends[k] for k in wanted], on_error="raise")
         out = [b""] * len(starts)
         for k, part in zip(wanted, parts, strict=True):
+            if len(part) > ends[k] - starts[k]:
+                raise _given_up(f"{self._url}: the server sends the whole file where a part is asked for: {_COPY_IT}")
             if len(part) != ends[k] - starts[k]:
                 raise StoreError(f"{self._url}: asked for {ends[k] - starts[k]} bytes, got {len(part)}")
             out[k] = part
@@ -248,8 +255,13 @@ def is_of_client(error: Exception) -> bool:
 def gave_up(error: Exception, url: str) -> StoreError:
     """The error after the last try, in one line and without the secrets a url or a client's message may hold."""
     said = " ".join(str(error).split())
-    final = StoreError(without_secrets(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {said}"))
-    final.gave_up = True  # tried often enough: not to be tried again by who called
+    return _given_up(f"{url}: the store failed {TRIES} times: {type(error).__name__}: {said}")
+
+
+def _given_up(text: str) -> StoreError:
+    """An error of a store that is not tried again."""
+    final = StoreError(without_secrets(text))
+    final.gave_up = True
     return final
 
 

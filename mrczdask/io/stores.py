@@ -243,7 +243,26 @@ def stored_places(array: Any) -> set[tuple[int, ...]]:
 
     if not array.ndim:
         return {()} if sync(array.store.exists(prefix)) else set()
+    if not sync(_lists(array.store, f"{array.path}/".lstrip("/"))):  # a web server: each is asked for by name
+
+        async def asked() -> set[tuple[int, ...]]:
+            places = all_places(array)
+            keys = [f"{array.path}/{array.metadata.encode_chunk_key(place)}".lstrip("/") for place in places]
+            there = await asyncio.gather(*map(array.store.exists, keys))
+            return {place for place, found in zip(places, there, strict=True) if found}
+
+        return sync(asked())
     return {tuple(map(int, parts)) for key in sync(listed()) if all(map(str.isdigit, parts := key.split("/")))}
+
+
+async def _lists(store: Store, prefix: str) -> bool:
+    """Whether a store tells what is below a prefix, of which something is known to be there."""
+    try:
+        async for _ in store.list_prefix(prefix):
+            return True
+    except (OSError, NotImplementedError):
+        return False
+    return False
 
 
 def all_places(array: Any) -> list[tuple[int, ...]]:
