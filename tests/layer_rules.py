@@ -163,9 +163,12 @@ def _kernel_faults(tree: ast.AST) -> Iterator[Fault]:
             yield call.lineno, "`parallel=True`: parallelism is dask's alone"
         if _dotted(call.func).split(".")[-1] in {"njit", "jit", "vectorize", "guvectorize"}:
             words = {word.arg for word in call.keywords if _is_true(word.value)}
-            inlined = any(word.arg == "inline" for word in call.keywords)
+            inlined = any(word.arg in ("inline", None) for word in call.keywords)  # None: options handed on
             if not (inlined or words >= {"nogil", "cache"}):
                 yield call.lineno, "a kernel needs nogil=True, cache=True"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "numba" and "njit" in {one.name for one in node.names}:
+            yield node.lineno, "kernels take njit from kernels.compiling: it works where no cache can be written"
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     for decorator in (decorator for function in functions for decorator in function.decorator_list):
         if _dotted(decorator).split(".")[-1] in {"njit", "jit"}:

@@ -74,6 +74,7 @@ BROKEN = {
     "print": ("mrczdask.io.x", "print(1)", "only cli prints"),
     "parallel": ("mrczdask.kernels.x", "@njit(nogil=True, cache=True, parallel=True)\ndef f(): ...", "dask's alone"),
     "holds the lock": ("mrczdask.kernels.x", "@njit(cache=True)\ndef f(): ...", "nogil=True, cache=True"),
+    "njit of numba": ("mrczdask.kernels.x", "from numba import njit", "kernels.compiling"),
     "bare kernel": ("mrczdask.kernels.x", "@numba.njit\ndef f(): ...", "nogil=True, cache=True"),
     "blosc threads": ("mrczdask.io.x", "numcodecs.blosc.use_threads = False", "changes the whole process"),
     "blosc2 threads": ("mrczdask.io.x", "blosc2.set_nthreads(1)", "changes the whole process"),

@@ -106,9 +106,13 @@ def _lossless(rows: NDArray[Any], height: int, choices: Choices, before: bytes) 
     starts = models.contexts(rows, height, model)
     before, n_tables = before + _pack_model(model, starts), len(starts) + 1
     if choices.entropy == prediction.HUFFMAN:
-        parts = _huffman(*prediction.residuals(rows, height, model, models.lookup_of(starts)), n_tables)
+        parts = _huffman(*prediction.residuals(rows, height, model, models.lookup_of(starts)), n_tables=n_tables)
     else:
-        parts = _rans(*prediction.residual_symbols(rows, height, model, models.lookup_of(starts)), rows.shape, n_tables)
+        parts = _rans(
+            *prediction.residual_symbols(rows, height, model, models.lookup_of(starts)),
+            shape=rows.shape,
+            n_tables=n_tables,
+        )
     return [before, *parts]
 
 
@@ -154,7 +158,8 @@ def _predicted(rows: NDArray[Any], height: int, choices: Choices, noise: Noise) 
     before, n_tables = b"".join(varint(n) for n in numbers) + _pack_model(model, starts), len(starts) + 1
     if choices.entropy == prediction.HUFFMAN:
         return [before, *_huffman(folded, contexts, n_tables)]
-    return [before, *_rans(*prediction.symbols_of(folded, contexts), rows.shape, n_tables)]
+    symbols, counts, extra, n_bits = prediction.symbols_of(folded, contexts)
+    return [before, *_rans(symbols, counts, extra, n_bits, rows.shape, n_tables)]
 
 
 def _check_transform(inverse: Inverse, noise: Noise) -> None:

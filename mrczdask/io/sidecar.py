@@ -12,7 +12,7 @@ from mrczdask.errors import MissingExtraError
 from mrczdask.formats import epu
 from mrczdask.formats.facts import Facts, merged
 from mrczdask.formats.mdoc import mdoc_names, parse_mdoc
-from mrczdask.io.source import is_remote, local_path, open_source, unwrapped_name
+from mrczdask.io.source import is_of_client, is_remote, local_path, open_source, unwrapped_name
 
 Options = Mapping[str, Any] | None
 
@@ -29,7 +29,8 @@ def find_mdoc(url: str, storage_options: Options = None) -> str | None:
 def _first(names: tuple[str, ...], storage_options: Options) -> str | None:
     """The first of some files of one folder that is there.
 
-    A remote folder is listed once, and remembered by fsspec: asking for every name would cost a request each.
+    In a store each name is asked for, by its first byte: folders there may hold millions of other files, and web
+    servers list nothing. A listing that fsspec remembers from a pattern is used.
     """
     if not names:
         return None
@@ -37,12 +38,23 @@ def _first(names: tuple[str, ...], storage_options: Options) -> str | None:
         return next((name for name in names if os.path.isfile(local_path(name))), None)
     from fsspec.core import url_to_fs
 
-    try:
-        fs, path = url_to_fs(names[0], **dict(storage_options or {}))
-        there = {os.path.basename(str(entry)) for entry in fs.ls(fs._parent(path), detail=False)}
-    except (OSError, NotImplementedError):  # no listing: the store has only files with known names
+    if "?" in names[0]:  # a signed address is of one file
         return None
-    return next((name for name in names if name.rpartition("/")[2] in there), None)
+    fs, path = url_to_fs(names[0], **dict(storage_options or {}))
+    folder = path.rpartition("/")[0]
+    if folder in fs.dircache:
+        there = {str(entry["name"]).rpartition("/")[2] for entry in fs.dircache[folder]}
+        return next((name for name in names if name.rpartition("/")[2] in there), None)
+    return next((name for name in names if _is_there(fs, f"{folder}/{name.rpartition('/')[2]}")), None)
+
+
+def _is_there(fs: Any, path: str) -> bool:
+    try:
+        return bool(fs.cat_file(path, start=0, end=1))
+    except Exception as error:  # what a store says of a file that is not there, or not for all: 404, 403
+        if isinstance(error, OSError | ValueError) or is_of_client(error):
+            return False
+        raise
 
 
 def _epu_stem(url: str) -> str | None:

@@ -95,13 +95,19 @@ def absolute(url: str) -> str:
 
 def unwrapped_name(url: str) -> str:
     """The name of a file without the suffix of a compressed wrapper: `map.mrc.gz` gives `map.mrc`."""
-    stem, suffix = os.path.splitext(url)
-    return stem if suffix.lower() in _WRAPPERS else url
+    name = without_query(url)
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in _WRAPPERS else name
+
+
+def without_query(url: str) -> str:
+    """An address on a web server without what stands behind the name of the file, such as its signature."""
+    return url.partition("?")[0] if url.startswith(("http://", "https://")) else url
 
 
 def is_wrapped(url: str) -> bool:
     """Whether the whole file is compressed: gzip, bzip2, xz or Zstandard by its suffix."""
-    return unwrapped_name(url) != url
+    return unwrapped_name(url) != without_query(url)
 
 
 @contextmanager
@@ -279,7 +285,7 @@ def without_secrets(text: str) -> str:
 def _open_wrapped(url: str, storage_options: Mapping[str, Any] | None) -> Iterator[Source]:
     import fsspec
 
-    opener = _WRAPPERS[os.path.splitext(url)[1].lower()]
+    opener = _WRAPPERS[os.path.splitext(without_query(url))[1].lower()]
     with fsspec.open(url, "rb", **dict(storage_options or {})) as raw:
         try:
             stream = opener(raw, "rb")

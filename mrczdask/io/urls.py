@@ -18,7 +18,8 @@ def expand_urls(
     found: list[str] = []
     for path in given:
         item = str(os.fspath(path))
-        if not any(mark in item for mark in "*?[") or (not is_remote(item) and os.path.exists(local_path(item))):
+        marks = "*?[" if not item.startswith(("http://", "https://")) else "*"  # "?" begins the signature of an address
+        if not any(mark in item for mark in marks) or (not is_remote(item) and os.path.exists(local_path(item))):
             found.append(item)
             continue
         matches = sorted(_glob(item, storage_options), key=natural_key)

@@ -11,9 +11,9 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.counted import clip_counts
 from mrczdask.kernels.moments import AZIMUTHAL, COUNT, HYBRID, POISSON, chauvenet, moments, poisson_moments
 from mrczdask.kernels.restart import Found, better, is_raised, restarted

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.usable import LARGEST, unusable
 
 

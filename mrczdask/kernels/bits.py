@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 Bytes = NDArray[np.uint8]
 CORRUPT = -1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import get_bits, put_bits
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.rans import ALPHABET, SCALE, TABLE_BITS, normalise, read_table, write_table
 
 QUAD, PAIR, DIRECT, TOKEN = 0, 1, 2, 3

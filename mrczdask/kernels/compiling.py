@@ -12,19 +12,24 @@ import numba
 from mrczdask.errors import MrczdaskWarning
 
 
-def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def _njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with these options; uncached, with one warning, where no folder for compiled code can be written."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(**options)(function)
+            made = numba.njit(**options)(function)
         except RuntimeError as error:
             if not options.get("cache") or "cannot cache" not in str(error):
                 raise
-        _warn()
-        return numba.njit(**options | {"cache": False})(function)
+            _warn()
+            made = numba.njit(**options | {"cache": False})(function)
+        return made
 
     return compiled
+
+
+njit: Any = _njit
+"""As numba's own: without a type, so that kernels keep that of the functions they are made of."""
 
 
 @cache

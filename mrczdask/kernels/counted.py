@@ -12,9 +12,9 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.moments import AZIMUTHAL, LEAST_PIXELS
 from mrczdask.kernels.restart import lower_median, restarted
 

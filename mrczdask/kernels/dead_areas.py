@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.local_level import RADIUS, TILE, tile_sums
 
 _LEAST_SIDE: Final = 3

@@ -6,8 +6,9 @@ import math
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 FORMULAS: Final = ("n * (g * s)", "(n * g) * s", "n / g * s", "(n * s) / g")
 """How a program may have multiplied counts n by the gain g and a scale s, all in float32."""

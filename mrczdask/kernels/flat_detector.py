@@ -10,8 +10,9 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 LENGTH: Final = 0
 ANGLE: Final = 1

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import token_of
+from mrczdask.kernels.compiling import njit
 
 MAX_CLASSES = 64
 MAX_BINS = 256

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 LANES: Final = 8
 """References in one table: eight float32 fill a 256-bit register."""

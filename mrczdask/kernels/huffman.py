@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import CORRUPT, get_bits, get_unary, put_bits, put_unary, token_bases, unzigzag, zigzag
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.rans import ALPHABET, SCALE, SCALE_BITS
 
 LONGEST = SCALE_BITS

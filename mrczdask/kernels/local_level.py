@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from mrczdask.kernels.compiling import njit
 
 RADIUS: Final = 4
 """Boxes of 9 x 9 pixels."""

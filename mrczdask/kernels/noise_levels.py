@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.prediction import (
     CONTEXT_SHIFT,
     HIGH,

@@ -19,9 +19,9 @@ import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.philox import LANES, open_unit, words_of
 from mrczdask.kernels.picking import stands_out
 from mrczdask.kernels.places import Places, interpolate, or_zero

@@ -6,9 +6,9 @@ import math
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.philox import LANES, fill_words
 
 _STEP: Final = 2.0**-32

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, ndtr, pdtrik
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.outliers import BINS, DEAD, GOOD, HOT, Image, Outliers, residual_of
 
 _MAD: Final = 1.4826

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import token_bases, token_of
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.rans import ALPHABET, LANES, LOWEST, SCALE, SCALE_BITS, _advance, encoding_tables
 
 _SATURATED = 1 << 15

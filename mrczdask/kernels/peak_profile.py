@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 _ROUNDS: Final = 3
 """Of a weighted centroid: it moves by less than 0.01 pixel then."""

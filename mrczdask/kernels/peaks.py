@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bright_pixels import Detector, corrected, signal_of, spread
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.peak_profile import fill_gaps, weighted_centroid
 from mrczdask.kernels.places import interpolate, or_zero
 

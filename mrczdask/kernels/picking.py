@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.places import Places, interpolate, least_of_sectors, or_zero
 from mrczdask.kernels.valid import Bounds, is_count
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import token_bases, token_of
@@ -21,6 +20,7 @@ from mrczdask.kernels.class_tables import (
     QUAD,
     TOKEN,
 )
+from mrczdask.kernels.compiling import njit
 
 Stack = NDArray[np.unsignedinteger]
 

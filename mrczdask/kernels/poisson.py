@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.philox import LANES, block, fill_words, open_unit, refined_unit
 
 TABLE_MEAN: Final = 64

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import token_bases, token_of
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.rans import ALPHABET, LANES, LOWEST, SCALE, encoding_tables
 
 CONTEXTS = 16

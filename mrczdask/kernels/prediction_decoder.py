@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import token_bases
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.prediction import (
     CONTEXT_SHIFT,
     FIRST_RUN,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import token_of
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.histogram_classes import TOKENS, optimal_cuts
 from mrczdask.kernels.prediction import (
     BIAS,

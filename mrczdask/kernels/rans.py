@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels.bits import CORRUPT, get_bits, get_unary, put_bits, put_unary, unzigzag, zigzag
+from mrczdask.kernels.compiling import njit
 
 LANES = 8
 SCALE_BITS = 12

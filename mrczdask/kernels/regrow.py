@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.normal import fill_normal
 from mrczdask.kernels.philox import LANES, fill_rows, words_of
 from mrczdask.kernels.picking import stands_out, thresholds

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.moments import HYBRID, chauvenet, moments, poisson_moments
 
 NEAREST: Final = (0.8, 0.9)

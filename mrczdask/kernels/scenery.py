@@ -10,8 +10,9 @@ import math
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 _REACH: Final = 1.8
 """A particle ends at 1.8 radii: exp(-1.8**4) = 3e-5."""

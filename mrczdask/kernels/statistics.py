@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 RUN = 1 << 14
 """Squares of 2**14 bytes add up to less than 2**31: sums of a run stay in int32, 16 lanes of AVX2 wide."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mrczdask.kernels import fill
+from mrczdask.kernels.compiling import njit
 
 LARGEST: Final = 2.0**53
 """A float beyond has no place for single counts: it is garbage, such as 1e30 of a defect, and would drown all others.

@@ -12,8 +12,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from mrczdask.kernels.compiling import njit
 from mrczdask.kernels.philox import block, open_unit
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mrczdask.kernels.compiling import njit
 
 FIXED_POINT: Final = 1 << 20
 """Units in which floats are added: 1e-6 of a count, and sums stay below 2**63 up to 8e12 counts a pixel."""
