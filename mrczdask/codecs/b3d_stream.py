@@ -105,15 +105,12 @@ def _lossless(rows: NDArray[Any], height: int, choices: Choices, before: bytes) 
     model = make(rows, height, low, high, bits) if make else models.classic(low, high, bits)
     starts = models.contexts(rows, height, model)
     before, n_tables = before + _pack_model(model, starts), len(starts) + 1
+    lookup = models.lookup_of(starts)
     if choices.entropy == prediction.HUFFMAN:
-        parts = _huffman(*prediction.residuals(rows, height, model, models.lookup_of(starts)), n_tables=n_tables)
-    else:
-        parts = _rans(
-            *prediction.residual_symbols(rows, height, model, models.lookup_of(starts)),
-            shape=rows.shape,
-            n_tables=n_tables,
-        )
-    return [before, *parts]
+        folded, contexts = prediction.residuals(rows, height, model, lookup)
+        return [before, *_huffman(folded, contexts, n_tables)]
+    symbols, counts, extra, n_bits = prediction.residual_symbols(rows, height, model, lookup)
+    return [before, *_rans(symbols, counts, extra, n_bits, rows.shape, n_tables)]
 
 
 def _levels(rows: NDArray[Any], height: int, choices: Choices, noise: Noise) -> list[bytes]:
