@@ -95,8 +95,8 @@ def correct(
     order
         By time of acquisition, by name or as given: neighbours are averaged.
     skip_unfit
-        Leave out movies that cannot be opened or have another shape, with a warning, and those that are found damaged
-        when their pixels are read: they are named at the end, and the exit status is 1.
+        Leave out movies that cannot be opened or have another shape, and those that are found damaged when their pixels
+        are read: they are named at the end, and the exit status is 1.
     """
     from mrczdask.execution.schedulers import use_scheduler
     from mrczdask.io.session import expand_urls, open_session
@@ -132,7 +132,15 @@ def correct(
             overwrite=overwrite,
             progress=None if quiet else True,
         )
-    return _show(out, done, as_json)
+    return _show(out, done, as_json, _unfit(urls, session))
+
+
+def _unfit(urls: list[str], session: xr.Dataset) -> list[str]:
+    """Movies that were left out as they were opened; a warning has told why."""
+    from mrczdask.io.session import without_gains
+
+    opened = set(session[schema.URL].values.tolist())
+    return [f"{url}: cannot be opened or does not fit" for url in without_gains(urls) if url not in opened]
 
 
 def _gain(url: str | None, convention: Any) -> xr.DataArray | None:
@@ -178,11 +186,11 @@ def _exclude(names: list[str] | None) -> Any:
     return None if names == ["none"] else names
 
 
-def _show(url: str, done: xr.DataTree, as_json: bool) -> int:
+def _show(url: str, done: xr.DataTree, as_json: bool, unfit: list[str]) -> int:
     rows = _rows(done)
     images = done["movies"][schema.IMAGES]
     excluded = [row["movie"] for row in rows if row["excluded"]]
-    left_out = list(done["movies"].attrs.get("left_out", []))
+    left_out = [*unfit, *done["movies"].attrs.get("left_out", [])]
     status = FAILED if left_out else OK
     for error in left_out:
         print(f"left out: {error}", file=sys.stderr)

@@ -93,6 +93,7 @@ def check(
     *files: str,
     gain: str | None = None,
     gain_convention: Convention = None,
+    orientation: str | None = None,
     thresholds: str | None = None,
     calibrate: str | None = None,
     sum_to: float = 40.0,
@@ -115,6 +116,8 @@ def check(
         The gain reference of raw movies.
     gain_convention
         multiply, divide or eer, where the file does not say it.
+    orientation
+        How the gain is to be turned, such as "flip y"; find: compare it with the sum of the first movie.
     thresholds
         JSON of the thresholds of this camera; default: those published.
     calibrate
@@ -128,11 +131,11 @@ def check(
     """
     from mrczdask.movies.quality import GainThresholds, gain_quality
 
-    reference = _reference(gain, gain_convention)
     limits = GainThresholds(**json.loads(Path(thresholds).read_text(encoding="utf-8"))) if thresholds else None
     options: dict[str, Any] = {"sum_to": sum_to or None, "progress": None if quiet else True}
     session = _session(files, Rendered(upsampling, frames_per_fraction, lengths))
     with _scheduled(scheduler):
+        reference = _reference(gain, gain_convention, orientation, session)
         if calibrate:
             movies = (session.isel({schema.MOVIE: k}) for k in range(session.sizes[schema.MOVIE]))
             limits = GainThresholds.calibrated([gain_quality(movie, reference, **options) for movie in movies])
@@ -152,6 +155,7 @@ def drift(
     *files: str,
     gain: str | None = None,
     gain_convention: Convention = None,
+    orientation: str | None = None,
     reference_movies: int = 10,
     order: Literal["time", "name", "given"] = "time",
     picture: str | None = None,
@@ -173,6 +177,8 @@ def drift(
         The gain reference of raw movies.
     gain_convention
         multiply, divide or eer, where the file does not say it.
+    orientation
+        How the gain is to be turned, such as "flip y"; find: compare it with the sum of the first movie.
     reference_movies
         The first movies, that define what the gain was.
     order
@@ -187,7 +193,7 @@ def drift(
     session = _session(files, Rendered(upsampling, frames_per_fraction, lengths), order)
     options: dict[str, Any] = {"reference_movies": reference_movies, "progress": None if quiet else True}
     with _scheduled(scheduler):
-        found = gain_drift(session, _reference(gain, gain_convention), **options)
+        found = gain_drift(session, _reference(gain, gain_convention, orientation, session), **options)
     if picture:
         from mrczdask.cli.gain_pictures import draw_drift
 
@@ -249,18 +255,25 @@ def _order(found: Any) -> Any:
 
 
 def _write_oriented(reference: Any, verdict: Mapping[str, Any], session: Any, out: str) -> None:
-    import xarray as xr
-
     from mrczdask.io.gain import write_gain
-    from mrczdask.movies.orientation import oriented
 
     if not verdict["decided"] or verdict["scale"] != 1:
         raise ValueError(f"{out} is not written: {verdict['verdict']}")
-    attrs = {schema.CONVENTION: verdict["convention"]}
-    kept = (schema.ORIGIN, schema.ROTATION_FLIP)
-    attrs |= {k: v for k, v in session[schema.IMAGES].attrs.items() if k in kept}
-    turned = oriented(reference.values, verdict["orientation"])
-    write_gain(xr.DataArray(turned, dims=(schema.Y, schema.X), attrs=attrs), out)
+    write_gain(_turned(reference, verdict["orientation"], verdict["convention"], session), out)
+
+
+def _turned(reference: Any, orientation: str, convention: str | None, session: Any) -> Any:
+    """The gain as the images lie, which it says."""
+    import xarray as xr
+
+    from mrczdask.movies.camera_turn import rotation_flip_of
+    from mrczdask.movies.orientation import oriented
+
+    images = session[schema.IMAGES]
+    said = {schema.CONVENTION: convention, schema.ROTATION_FLIP: rotation_flip_of(images)}
+    said |= {schema.ORIGIN: images.attrs.get(schema.ORIGIN)}
+    attrs = {name: value for name, value in said.items() if value is not None}
+    return xr.DataArray(oriented(reference.values, orientation), dims=(schema.Y, schema.X), attrs=attrs)
 
 
 class Rendered(NamedTuple):
@@ -279,12 +292,22 @@ def _session(files: Sequence[str], rendered: Rendered, order: Any = "given") -> 
     return open_session(urls, order=order, lengths=rendered.lengths, **options)
 
 
-def _reference(gain: str | None, convention: Convention) -> Any:
+def _reference(gain: str | None, convention: Convention, orientation: str | None, session: Any) -> Any:
     if gain is None:
         return None
     from mrczdask.io.gain import open_gain
+    from mrczdask.movies.orientation import orient_gain
 
-    return open_gain(gain, convention=convention).compute()
+    reference = open_gain(gain, convention=convention).compute()
+    if orientation is None:
+        return reference
+    told = reference.attrs.get(schema.CONVENTION)
+    if orientation != "find":
+        return _turned(reference, orientation, told, session)
+    found = orient_gain(session[schema.IMAGES].isel({schema.MOVIE: 0}), reference).attrs
+    if not found["decided"] or found["scale"] != 1:
+        raise ValueError(f"{gain}: --orientation find: {found['verdict']}")
+    return _turned(reference, found["orientation"], found[schema.CONVENTION], session)
 
 
 def _scheduled(scheduler: str | None) -> AbstractContextManager[Any]:

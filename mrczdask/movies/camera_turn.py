@@ -12,6 +12,7 @@ from mrczdask.kernels.orientation import ORIENTATIONS, oriented
 
 _PROBE: Final = np.arange(6).reshape(2, 3)
 """An image whose eight orientations all differ."""
+_REMEDY: Final = 'orientation="{0}" (--orientation "{0}") turns it so, "as stored" applies it as it lies'
 
 
 def turned(image: Any, rotation_flip: int) -> Any:
@@ -49,8 +50,8 @@ def rotation_flip_of(images: xr.DataArray) -> int | None:
     return None if value is None else int(value)
 
 
-def check_turn(gain: xr.DataArray, images: xr.DataArray, orientation: str | None) -> None:
-    """Refuse a gain that does not say that it lies as images that the camera software turned."""
+def check_turn(gain: xr.DataArray, images: xr.DataArray, orientation: str | None, remedy: str = _REMEDY) -> None:
+    """Refuse a gain that does not say that it lies as images that were turned; `remedy` says how to turn it."""
     if orientation is not None:
         return
     images_flip = rotation_flip_of(images)
@@ -63,7 +64,6 @@ def check_turn(gain: xr.DataArray, images: xr.DataArray, orientation: str | None
     name = orientation_between(gain_flip, images_flip, str(gain.attrs.get(schema.ORIGIN, origin)), origin)
     lies = f"rotation_flip {gain_flip}" if schema.ROTATION_FLIP in gain.attrs else "perhaps as the camera reads it"
     raise ValueError(
-        f"apply_gain: the frames were turned by the camera software (rotation_flip {images_flip}), the gain lies "
-        f'{lies}: orientation="{name}" (--orientation "{name}") turns it so, "as stored" applies it as it lies; '
-        "orient_gain finds which is right"
+        f"the frames were turned by the camera software (rotation_flip {images_flip}), the gain lies {lies}: "
+        f"{remedy.format(name)}; orient_gain finds which is right"
     )

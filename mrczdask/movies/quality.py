@@ -19,10 +19,12 @@ from mrczdask.kernels.residual import broken_lines, histogram_spread, spread, st
 from mrczdask.movies import line_gain
 from mrczdask.movies.arrays import placed
 from mrczdask.movies.blind_gain import RANKED_DOSE, by_midway
+from mrczdask.movies.camera_turn import check_turn
 from mrczdask.movies.orientation import misfit
 from mrczdask.movies.ranked_images import Movies, as_movies, electrons_per_frame, electrons_per_image, groups_of
 from mrczdask.provenance import record
 
+_TURN: Final = '--orientation "{0}" of the command, or apply_gain(images, gain, orientation="{0}") before, turns it so'
 SIGMAS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 VISIBLE_CORRELATION: Final = 0.45
 VISIBLE_EXCESS: Final = 1.5
@@ -200,6 +202,8 @@ def reference_factor(gain: Any, movies: Movies) -> tuple[NDArray[np.float32] | N
     origins = {a.get(schema.ORIGIN) for a in (attrs, {} if movies.labels is None else movies.labels.attrs)} - {None}
     if len(origins) > 1:
         raise ValueError("the rows of the gain and of the movies run opposite ways (origin): orient_gain turns it over")
+    if movies.labels is not None:
+        check_turn(xr.DataArray(values, attrs=attrs), movies.labels, None, _TURN)
     bad = ~(np.isfinite(values) & (values > 0))
     values[bad] = 1.0
     factor = 1 / values if attrs.get(schema.CONVENTION, "multiply") == "divide" else values

@@ -252,6 +252,23 @@ def test_a_movie_that_breaks_while_it_is_read_is_left_out(tmp_path: Path, capsys
     assert [row["movie"] for row in printed(capsys)["movies"]] == ["t_0", "t_1", "t_2", "t_4"]
 
 
+def test_movies_that_do_not_open_or_fit_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        md.write_mrcz(rng.poisson(3, (4, 24, 32 - 8 * (k == 3))).astype(np.uint8), tmp_path / f"m_{k}.mrc")
+    (tmp_path / "m_1.mrc").write_bytes((tmp_path / "m_1.mrc").read_bytes()[:1500])
+    command = ["correct", str(tmp_path / "m_*.mrc"), "-o", str(tmp_path / "a.zarr"), "--koma", "1", "--order", "name"]
+    with pytest.warns(MrczdaskWarning, match="m_1.mrc: frame"):
+        assert main([*command, "--quiet", "--skip-unfit", "--json"]) == FAILED
+    told = capsys.readouterr()
+    said = json.loads(told.out)
+    assert [row["movie"] for row in said["movies"]] == ["m_0", "m_2", "m_4"]
+    assert [line.split(":")[0][-7:] for line in said["left_out"]] == ["m_1.mrc", "m_3.mrc"]
+    assert told.err.count("left out: ") == 2
+
+
 @pytest.mark.parametrize("name", ["c.mrc", "c.h5", "c.tif", "z.tar"])
 def test_archives_do_not_take_names_of_files(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["correct", "none_*.mrcz", "-o", name, "--quiet"]) == FAILED

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 import mrczdask as md
 from mrczdask.cli import BAD_USAGE, FAILED, OK, main
@@ -117,6 +118,28 @@ def test_orient_finds_the_turn_and_writes_the_gain_as_it_fits(capsys: pytest.Cap
     np.testing.assert_allclose(md.open_gain("fits.mrc").values, np.load("gain.npy"), rtol=1e-6)
     md.write_gain(np.ones((96, 128), np.float32), "flat.mrc")
     assert main(["gain", "orient", "movie_0.mrcz", "--gain", "flat.mrc", "--fail-on-alarm"]) == FAILED
+
+
+@pytest.mark.parametrize("turn", ["flip y, rot180", "find"])
+def test_check_and_drift_of_frames_that_the_camera_turned(turn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    response = Gain(column_sd=0.1, row_sd=0.05, pixel_sd=0.05)
+    session, truth = md.simulate.session(6, (2, 96, 128), dose=20, gain=response)
+    for k in range(6):
+        pixels = session.images.values[k, :, :, ::-1]
+        tifffile.imwrite(f"turned_{k}.tif", pixels, photometric="minisblack", description="SerialEMCCD: . r/f 4")
+    tifffile.imwrite("camera.tif", truth.gain.values.astype("f4"), photometric="minisblack")
+    files = ["turned_*.tif", "--gain", "camera.tif", "--gain-convention", "multiply", "--quiet", "--json"]
+    assert main(["gain", "check", *files]) == FAILED
+    assert '--orientation "flip y, rot180"' in capsys.readouterr().err
+    assert main(["gain", "check", *files, "--orientation", turn, "--fail-on-alarm"]) == OK
+    assert printed(capsys)["alarms"] == []
+    assert main(["gain", "check", *files, "--orientation", "as stored", "--fail-on-alarm"]) == FAILED
+    drift = ["gain", "drift", *files, "--reference-movies", "4", "--order", "name"]
+    assert main(drift) == FAILED
+    assert main([*drift, "--orientation", "up"]) == FAILED
+    assert "orientation='up': give one of" in capsys.readouterr().err
+    assert main([*drift, "--orientation", turn]) == OK
+    assert printed(capsys)["alarm"] is False
 
 
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
