@@ -56,6 +56,13 @@ class EmAccessor:
 
         return header_facts(self._images)
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the file held as JSON, as Python objects: the attribute `metadata` is its text, as netCDF wants it."""
+        from mrczdask.io.plain_attrs import metadata_of
+
+        return metadata_of(self._images.attrs)
+
     def load(self, *, progress: Any = None) -> xr.DataArray:
         """Read the pixels into memory: as `.compute()`, without the copy it makes of the chunks of a movie.
 

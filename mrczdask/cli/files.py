@@ -14,6 +14,7 @@ from mrczdask.cli import FAILED, OK
 from mrczdask.cli.options import AsJson, FramesPerFraction, Quiet, Scheduler, Upsampling, eer_options
 from mrczdask.cli.output import megabytes, print_json, print_table
 from mrczdask.errors import MrczdaskWarning
+from mrczdask.io.plain_attrs import metadata_of
 from mrczdask.io.source import is_remote
 
 
@@ -67,7 +68,7 @@ def _describe(url: str) -> dict[str, Any]:
     coords = {name: _range(c) for name, c in movie.coords.items() if c.dims == (schema.FRAME,) and name != schema.FRAME}
     notes = movie.encoding.get(schema.NOTES)
     said = {"notes": list(notes)} if notes else {}
-    return about | attrs | coords | said | {k: v for k, v in movie.attrs.items() if k == schema.METADATA}
+    return about | attrs | coords | said | ({schema.METADATA: held} if (held := metadata_of(movie.attrs)) else {})
 
 
 def _chunk(url: str, offset: int) -> dict[str, Any]:

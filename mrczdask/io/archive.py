@@ -16,7 +16,7 @@ from mrczdask.execution.progress import Progress
 from mrczdask.execution.resume import run_resumable
 from mrczdask.execution.schedulers import current_client
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of, enlarged
-from mrczdask.io.archive_group import EVERY_CHUNK, open_group, open_node, renew_consolidated, whole, with_long_strings
+from mrczdask.io.archive_group import open_group, open_node, renew_consolidated, whole, with_plain_labels, writing
 from mrczdask.io.archive_plan import GroupPlan
 from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
@@ -195,7 +195,7 @@ def _stored_form(ds: xr.Dataset, frames_per_shard: int | None) -> xr.Dataset:
         known = {"units": schema.UNITS[str(name)]} if name in schema.UNITS and coord.dtype.kind not in "mM" else {}
         if isinstance(coord.data, da.Array) or (known and "units" not in coord.attrs):
             ds = ds.assign_coords({name: coord.load().assign_attrs(known | coord.attrs)})
-    return with_long_strings(ds)
+    return with_plain_labels(ds)
 
 
 def _sources(ds: xr.Dataset) -> dict[str, MovieArray]:
@@ -290,7 +290,7 @@ def create_arrays(
     codec, storage_options
         As of `write_archive`.
     """
-    ds = whole(with_long_strings(templates))
+    ds = whole(with_plain_labels(templates))
     encoding = {
         name: {
             "chunks": inner[name],
@@ -300,7 +300,7 @@ def create_arrays(
         for name in inner
     }
     options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
-    with zarr.config.set(EVERY_CHUNK):
+    with writing():
         ds.to_zarr(
             url, group=group, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding, **options
         )
@@ -312,15 +312,15 @@ def open_arrays(
 ) -> dict[str, zarr.Array[Any]]:
     """The arrays of a group, to be read and written."""
     options: dict[str, Any] = {"storage_options": dict(storage_options)} if storage_options else {}
-    with zarr.config.set(EVERY_CHUNK):
+    with writing():
         root = zarr.open_group(url, path=group, mode="r+", use_consolidated=False, **options)
         return {name: _array(root, name) for name in names}
 
 
 def add_coords(coords: xr.Dataset, url: str, group: str, options: Mapping[str, Any]) -> None:
     """Write coordinates into a group that lacks them."""
-    with zarr.config.set(EVERY_CHUNK):
-        ds = whole(with_long_strings(coords))
+    with writing():
+        ds = whole(with_plain_labels(coords))
         ds.to_zarr(url, group=group, mode="a", zarr_format=3, consolidated=False, **options)
 
 

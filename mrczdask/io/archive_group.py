@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 
 from mrczdask import provenance
 from mrczdask.errors import MrcFormatError
+from mrczdask.io.plain_attrs import plain_attrs
 from mrczdask.io.revisions import revisions
 from mrczdask.io.shard_reader import with_shard_readers
 from mrczdask.io.source import without_secrets
@@ -28,6 +29,8 @@ MAX_CHUNK_BYTES: Final = (1 << 31) - 1
 """Unpacked chunks above the limit of Blosc and numcodecs are refused before memory is asked for."""
 EVERY_CHUNK: Final = {"array.write_empty_chunks": True}
 """Configuration of Zarr for all that is written here: a chunk that equals the fill value is stored as well."""
+_TEXT_WARNING: Final = "The data type .FixedLengthUTF32"
+"""Its form in Zarr v3 stands in the extensions of the specification; versions of zarr-python from 3.1 on have it."""
 MAX_LABELS: Final = 1 << 28
 """Labels along one dim: they are read when an archive is opened."""
 
@@ -50,6 +53,8 @@ def open_group(store: ArchiveStore, group: str, *, lazy: bool = True, node: zarr
     ds = with_shard_readers(xr.open_dataset(ZarrStore(node, mode="r"), engine="store"))
     for variable in ds.variables.values():
         variable.attrs.pop(MISSING, None)  # how the array is stored: the store and the readers of shards heed it
+        variable.attrs = plain_attrs(variable.attrs)
+    ds.attrs = plain_attrs(ds.attrs)
     if not lazy:
         return ds
     chunks = {str(name): _shard_chunks(variable) for name, variable in ds.data_vars.items()}
@@ -117,17 +122,33 @@ def renew_consolidated(store: ArchiveStore, *, wanted: bool) -> None:
         return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", ZarrUserWarning)
+        warnings.filterwarnings("ignore", _TEXT_WARNING)
         zarr.consolidate_metadata(store, zarr_format=3)
 
 
-def with_long_strings(ds: xr.Dataset) -> xr.Dataset:
-    """Names as strings of any length: Zarr v3 has no specification for numpy's fixed-width ones."""
-    fixed = {name: _long(ds[name]) for name, v in ds.variables.items() if v.dtype.kind in "UT"}
-    in_coords = {name: v for name, v in fixed.items() if name in ds.coords}
-    return ds.assign_coords(in_coords).assign({name: v for name, v in fixed.items() if name not in in_coords})
+@contextmanager
+def writing() -> Iterator[None]:
+    """A context in which arrays are created and written: each chunk is stored, and texts as `with_plain_labels` says."""
+    with zarr.config.set(EVERY_CHUNK), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _TEXT_WARNING)
+        yield
 
 
-def _long(names: xr.DataArray) -> xr.DataArray:
+def with_plain_labels(ds: xr.Dataset) -> xr.Dataset:
+    """Texts of one length, that of the longest, in UTF-32: every reader of Zarr by numpy has them, and Dask can tell
+    their size, as it has to for ``chunks="auto"``; as texts of any length xarray reads them into Python objects.
+    """
+    texts = {name: _plain_texts(ds[name]) for name, v in ds.variables.items() if _is_text(v)}
+    in_coords = {name: v for name, v in texts.items() if name in ds.coords}
+    return ds.assign_coords(in_coords).assign({name: v for name, v in texts.items() if name not in in_coords})
+
+
+def _is_text(variable: xr.Variable) -> bool:
+    kind = variable.dtype.kind
+    return kind in "UT" or (kind == "O" and all(isinstance(value, str) for value in variable.values.ravel()))
+
+
+def _plain_texts(texts: xr.DataArray) -> xr.DataArray:
     """Without passwords and signatures of urls."""
-    kept = [without_secrets(str(name)) for name in names.values.ravel()]
-    return names.copy(data=np.array(kept, np.dtypes.StringDType()).reshape(names.shape))
+    kept = [without_secrets(str(text)) for text in texts.values.ravel()]
+    return texts.copy(data=np.array(kept, f"<U{max(map(len, kept), default=0) or 1}").reshape(texts.shape))

@@ -25,7 +25,7 @@ from mrczdask.errors import StoreError
 from mrczdask.execution.resume import Region, digest
 from mrczdask.execution.schedulers import check_workers_see
 from mrczdask.io.archive_codecs import encoding_of
-from mrczdask.io.archive_group import EVERY_CHUNK, arrays_of, delete_arrays, recorded
+from mrczdask.io.archive_group import arrays_of, delete_arrays, recorded, writing
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.revisions import changing, renew
 from mrczdask.io.shard_encoder import encode_shard
@@ -115,7 +115,7 @@ class GroupPlan:
             zarr.open_group(store, path="/".join(parts[:depth]), mode="a", zarr_format=3, use_consolidated=False)
         encoding = {name: encoding_of(v, self.codec) for name, v in self.lazy.items()}
         ds = recorded(self.dataset, self.content["codec"])
-        with zarr.config.set(EVERY_CHUNK):
+        with writing():
             ds.to_zarr(
                 store,
                 group=self.group or None,
@@ -142,7 +142,7 @@ class GroupPlan:
 
     def regions(self, wanted: Mapping[str, slice] | None) -> list[Region]:
         """A region a Dask chunk: computed and written as one shard."""
-        with zarr.config.set(EVERY_CHUNK):
+        with writing():
             root = zarr.open_group(
                 self.store(read_only=False), path=self.group, mode="r+", use_consolidated=False, zarr_format=3
             )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import mrczdask
 from mrczdask import schema
 from mrczdask.errors import MrcFormatError
+from mrczdask.io.plain_attrs import metadata_of
 
 KEY: Final = "mrczdask"
 """Key beside the user's own, under which dtype, coordinates and attributes are kept."""
@@ -28,7 +29,7 @@ _OF_THE_FILE: Final = (schema.MOVIE, schema.URL, schema.N_FRAMES)
 
 def pack_json(movie: xr.DataArray, metadata: Mapping[str, Any] | None) -> bytes:
     """Metadata, dtype, coordinates along `frame`, scalar coordinates and attributes as padded JSON."""
-    user = dict(movie.attrs.get(schema.METADATA) or {}) if metadata is None else dict(metadata)
+    user = metadata_of(movie.attrs) if metadata is None else dict(metadata)
     own = {
         "version": mrczdask.__version__,
         "dtype": movie.dtype.name,

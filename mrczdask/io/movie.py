@@ -14,6 +14,7 @@ from mrczdask import schema
 from mrczdask.io.lengths import join
 from mrczdask.io.movie_array import MovieArray
 from mrczdask.io.notes import warn_of_notes
+from mrczdask.io.plain_attrs import plain_attrs
 from mrczdask.io.reader import MovieFile
 from mrczdask.io.source import absolute, unwrapped_name
 from mrczdask.io.suffixes import TIFF_SUFFIXES as TIFF_SUFFIXES
@@ -154,7 +155,8 @@ def open_file(
         from mrczdask.io.mrc_file import open_mrc
 
         movie = open_mrc(url, signed=signed, truncated=truncated, storage_options=storage_options)  # type: ignore[arg-type]
-    return with_facts(movie, read_sidecar(url, movie.reader.shape[0], storage_options))
+    movie = with_facts(movie, read_sidecar(url, movie.reader.shape[0], storage_options))
+    return replace(movie, attrs=plain_attrs(movie.attrs))
 
 
 def with_facts(movie: MovieFile, facts: Facts) -> MovieFile:
@@ -193,7 +195,7 @@ def coord_variable(name: str, coord: tuple[Any, ...]) -> xr.Variable:
     """A coordinate with its unit."""
     dims, data, *attrs = coord
     unit = {"units": schema.UNITS[name]} if name in schema.UNITS else {}
-    return xr.Variable(dims, data, attrs={**unit, **(attrs[0] if attrs else {})})
+    return xr.Variable(dims, data, attrs={**unit, **(plain_attrs(attrs[0]) if attrs else {})})
 
 
 def lazy_variable(

@@ -123,7 +123,7 @@ def write_mrcz(
     >>> import mrczdask as md
     >>> movie = md.simulate.poisson((4, 32, 32), mean=2.0, seed=1)
     >>> stored = md.write_mrcz(movie, "movie.mrcz", metadata={"session": "grid 7"})
-    >>> bool((stored == movie).all()), stored.attrs["metadata"]["session"]
+    >>> bool((stored == movie).all()), stored.em.metadata["session"]
     (True, 'grid 7')
     """
     target = os.fspath(url)

@@ -29,7 +29,8 @@ from mrczdask.io.archive_group import (
     in_chunks,
     open_group,
     recorded,
-    with_long_strings,
+    with_plain_labels,
+    writing,
 )
 from mrczdask.io.peak_table import PEAKS
 from mrczdask.io.ragged import SHOT_EDGE, Block, Layout, Ragged, layer_of, split
@@ -167,12 +168,12 @@ class RaggedPlan:
         store = open_store(self.place, self.options, read_only=False)
         delete_arrays(store, self.group)
         table, layout, n = self.table, self.layout, len(self.table)
-        fixed = with_long_strings(table.header.drop_vars(self._counted, errors="ignore").load())
+        fixed = with_plain_labels(table.header.drop_vars(self._counted, errors="ignore").load())
         fixed = recorded(fixed, "zstd")
         columns = {name: np.dtype(dtype).str for name, dtype in layout.columns.items()}
         names = {"row": layout.row, "pointer": layout.pointer, "count": layout.count}
         fixed.attrs[LAYOUT] = names | {"columns": columns}
-        with zarr.config.set(EVERY_CHUNK):
+        with writing():
             fixed.to_zarr(store, group=self.group or None, mode="a", zarr_format=3, consolidated=False)
         self._array(store, layout.pointer, (n + 1,), "u8", [SHOT_EDGE])
         self._array(store, layout.count, (n,), "i8", [schema.SHOT])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -59,7 +60,9 @@ def revisions(store: ArchiveStore, arrays: Mapping[str, zarr.Array[Any]]) -> dic
 
 
 def _described(array: zarr.Array[Any]) -> str:
-    return json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The data type")  # of texts of one length, when they are described
+        return json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
 
 
 def _written(store: ArchiveStore, path: str) -> str:

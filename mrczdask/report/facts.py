@@ -14,6 +14,7 @@ from mrczdask import schema
 from mrczdask.formats.mrc_fields import COMPRESSORS
 from mrczdask.io.movie_array import movie_array
 from mrczdask.io.mrc_reader import MrcReader
+from mrczdask.io.plain_attrs import metadata_of
 
 if TYPE_CHECKING:
     from mrczdask.formats.mrc import MrcHeader
@@ -151,7 +152,7 @@ def describe(images: xr.DataArray) -> Facts:
         if name not in _NOT_SHOWN and coord.chunks is None and coord.ndim <= 1 and coord.size:
             about |= {str(name).replace("_", " "): _range(coord)}
     if schema.METADATA in images.attrs:
-        about["metadata"] = images.attrs[schema.METADATA], ""
+        about["metadata"] = metadata_of(images.attrs), ""
     notes = images.encoding.get(schema.NOTES)
     return Facts(about | ({"not understood": (notes, "")} if notes else {}))
 

@@ -31,7 +31,7 @@ def test_frames_are_added(tmp_path: Path, codec: Any, index: tuple[bool, bool]) 
     for part in parts[1:]:
         stored = md.write_mrcz(part, path, codec=codec, append=True, index=index[1])
     np.testing.assert_array_equal(stored.values, np.concatenate(parts))
-    assert stored.attrs["metadata"] == {"grid": 7}
+    assert stored.em.metadata == {"grid": 7}
     np.testing.assert_array_equal(mrcz.readMRC(str(path))[0], np.concatenate(parts))
     if codec:
         assert md.frame_index(path).attrs["source"] == ("footer" if index[1] else "chunks")

@@ -49,7 +49,7 @@ def test_a_session_goes_to_its_group_with_its_labels(session: xr.Dataset, tmp_pa
     assert stored.images.dtype == session.images.dtype
     assert stored.images.data.chunksize == (1, 3, 40, 30)
     assert stored.movie.values.tolist() == ["m0", "m1", "m2", "m3"]
-    assert stored.movie.dtype.kind == "T"
+    assert stored.movie.dtype.kind == "U"
     assert stored.images.attrs == session.images.attrs
     assert "write_archive" in stored.attrs["history"]
     tree = md.open_archive(tmp_path / "s.zarr")

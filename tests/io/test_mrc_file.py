@@ -49,7 +49,7 @@ def test_golden_files(name: str, truth: dict[str, np.ndarray]) -> None:
     assert (movie.attrs["voltage_kv"], movie.attrs["spherical_aberration_mm"]) == (300.0, 2.7)
     assert (movie.attrs["counts_per_electron"], movie.attrs["origin"]) == (7.5, "lower")
     if entry["nsymbt"]:
-        assert movie.attrs["metadata"]["seed"] == 20240917
+        assert movie.em.metadata["seed"] == 20240917
     np.testing.assert_array_equal(movie.isel(frame=1, y=slice(5, 11)).values, expected[1, 5:11])
 
 
