@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import dask.array as da
 import xarray as xr
 import zarr
+from zarr.abc.store import Store
 
 from mrczdask import schema
 from mrczdask.errors import MrczdaskError, ResumeError
@@ -18,6 +19,7 @@ from mrczdask.execution.schedulers import current_client
 from mrczdask.io.archive_codecs import ArchiveCodec, check_codec, codecs_of, enlarged
 from mrczdask.io.archive_group import open_group, open_node, renew_consolidated, whole, with_plain_labels, writing
 from mrczdask.io.archive_plan import GroupPlan
+from mrczdask.io.given_stores import keeps_journal
 from mrczdask.io.movie_array import MovieArray, movie_array
 from mrczdask.io.ragged import Ragged
 from mrczdask.io.ragged_archive import RaggedPlan, as_ragged, holds_ragged, open_ragged
@@ -26,6 +28,7 @@ from mrczdask.io.source import absolute
 from mrczdask.io.stores import Place, open_store
 from mrczdask.io.suffixes import check_archive
 from mrczdask.io.virtual import SUFFIXES, open_virtual
+from mrczdask.io.zip_archive import packed, zip_target
 
 T = TypeVar("T", xr.DataArray, xr.Dataset, xr.DataTree, Ragged)
 
@@ -63,7 +66,8 @@ def write_archive(
         and peaks, lazy or computed, are written block by block in the order of the shots.
     url : str, path or Zarr store
         The archive: a local folder, an object store ("s3://bucket/run.zarr"), or any store of Zarr, such as
-        ``zarr.storage.ObjectStore`` over obstore.
+        ``zarr.storage.ObjectStore`` over obstore and the store of an icechunk session, which you commit. A zip file
+        ("run.zip", or a ``zarr.storage.ZipStore``, which is closed) is packed from the folder "run.zip.part" beside it.
     group : str, optional
         Group inside the archive, such as "derived/sums". By default "movies" for a session (movie, frame, y, x),
         "sparse" and "peaks" for these, the root for all else.
@@ -125,6 +129,13 @@ def write_archive(
     """
     check_archive(url)
     check_codec(codec)
+    if (path := zip_target(url)) is not None:
+        if create_only or region is not None:
+            raise ValueError(f"{path}: create_only= and region= are for archives in folders: a zip is written whole")
+        given: dict[str, Any] = {"codec": codec, "frames_per_shard": frames_per_shard, "consolidate": consolidate}
+        with packed(url, path, replace=overwrite and not resume) as folder:
+            write_archive(obj, folder, group=group, progress=progress, **given)
+        return _reopened(obj, path, list(_nodes(obj, group)), None)
     current_client()  # refused before anything is computed where it cannot be waited for
     if frames_per_shard is not None and frames_per_shard < 1:
         raise ValueError(f"frames_per_shard={frames_per_shard}: give at least 1")
@@ -133,6 +144,8 @@ def write_archive(
     tables = {where: table for where, node in nodes.items() if (table := as_ragged(node)) is not None}
     if tables and (create_only or region is not None):
         raise ValueError("create_only= and region= are for arrays: one process writes a ragged table, in order")
+    if tables and isinstance(url, Store) and not keeps_journal(url):
+        raise MrczdaskError(f"{type(url).__name__}: ragged tables are written to folders, urls and zip files")
     plans = [
         GroupPlan(_stored_form(ds, frames_per_shard), url, where, codec, _sources(ds), options)
         for where, ds in nodes.items()
@@ -224,7 +237,8 @@ def open_archive(
     Parameters
     ----------
     url : str, path or Zarr store
-        A local folder, an object store, any store of Zarr, or what `virtualize` wrote (.json, .parquet, .icechunk).
+        A local folder, an object store, a zip file, any store of Zarr, or what `virtualize` wrote (.json, .parquet,
+        .icechunk).
     group : str, optional
         One group of it.
     allow : list of str, optional

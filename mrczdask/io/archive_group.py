@@ -128,7 +128,7 @@ def renew_consolidated(store: ArchiveStore, *, wanted: bool) -> None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """A context in which arrays are created and written: each chunk is stored, and texts as `with_plain_labels` says."""
+    """A context in which arrays are created and written: each chunk is stored, and texts are of one length."""
     with zarr.config.set(EVERY_CHUNK), warnings.catch_warnings():
         warnings.filterwarnings("ignore", _TEXT_WARNING)
         yield

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
+from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
@@ -18,6 +19,7 @@ from zarr.storage import FsspecStore, LocalStore
 from mrczdask.errors import ResumeError
 from mrczdask.execution.resume import check_plan, region_lock
 from mrczdask.io.archive_group import arrays_of
+from mrczdask.io.given_stores import keeps_journal
 from mrczdask.io.stores import (
     BESIDE,
     CREATING,
@@ -96,6 +98,7 @@ def prepared(plan: P, *, resume: bool, overwrite: bool, in_place: bool = False) 
             else:
                 check_plan(stored, plan.content, plan.name)
             return plan
+        in_place = in_place or (isinstance(plan.place, Store) and not keeps_journal(plan.place))
         held = sorted(arrays_of(_store(plan), plan.group))
         if held and not overwrite and (in_place or not _is_ours(plan, held)):
             raise ResumeError(

@@ -71,4 +71,8 @@ def _written(store: ArchiveStore, path: str) -> str:
         for name in _METADATA:
             with suppress(OSError):
                 return str(os.stat(inner.root / path / name).st_mtime_ns)
+    packed: Any = getattr(getattr(inner, "_store", inner), "path", None)  # of a zip file
+    if isinstance(packed, os.PathLike):
+        with suppress(OSError):
+            return str(os.stat(packed).st_mtime_ns)
     return str(inner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -14,10 +15,11 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.registry import register_codec
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from mrczdask.codecs import B3D, BloscFrame, PixelHistogram
 from mrczdask.errors import MissingShardError, StoreError
+from mrczdask.io.given_stores import PassingJournal, given_store, is_zip, keeps_journal, open_zip
 from mrczdask.io.journal import StoreJournal
 from mrczdask.io.source import TRIES, absolute, fails_in_passing, gave_up, is_remote, local_path, pause_s
 
@@ -57,9 +59,10 @@ class ArchiveStore(Store):
     supports_deletes = True
     supports_listing = True
 
-    def __init__(self, store: Store, name: str):
-        super().__init__(read_only=store.read_only)
+    def __init__(self, store: Store, name: str, *, read_only: bool | None = None):
+        super().__init__(read_only=store.read_only if read_only is None else read_only)
         self.store, self.name = store, name
+        self._keeps_journal = keeps_journal(store)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ArchiveStore) and self.store == other.store
@@ -74,7 +77,7 @@ class ArchiveStore(Store):
 
     def with_read_only(self, read_only: bool = False) -> ArchiveStore:
         """The same store, to be read only or written."""
-        return type(self)(self.store.with_read_only(read_only), self.name)
+        return type(self)(given_store(self.store, read_only=read_only), self.name, read_only=read_only)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -87,6 +90,8 @@ class ArchiveStore(Store):
         return found
 
     async def _get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
+        if not self._keeps_journal and "/." in f"/{key}":
+            return None
         found = await self.store.get(key, prototype, byte_range)
         if found is not None and isinstance(byte_range, RangeByteRequest):
             asked = byte_range.end - byte_range.start
@@ -150,8 +155,10 @@ class ArchiveStore(Store):
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Keys below a prefix."""
-        for key in await self._listed(lambda: self.store.list_prefix(prefix), prefix):
-            yield key
+        node = prefix if self._keeps_journal else re.split(r"/c/|/\.", f"/{prefix}")[0].lstrip("/")
+        for key in await self._listed(lambda: self.store.list_prefix(node), prefix):
+            if key.startswith(prefix):
+                yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Names right below a prefix, without those by which a group is created or replaced."""
@@ -194,8 +201,12 @@ def whole_store(url: str, storage_options: Mapping[str, Any] | None = None) -> A
 def open_store(place: Place, storage_options: Mapping[str, Any] | None = None, *, read_only: bool) -> ArchiveStore:
     """The store at a place, which need not be there yet."""
     if isinstance(place, Store):
-        return ArchiveStore(place.with_read_only(read_only), name_of(place))
+        inner = place.store if isinstance(place, ArchiveStore) else place
+        return ArchiveStore(given_store(inner, read_only=read_only), name_of(place), read_only=read_only)
     url = os.fspath(place)
+    if is_zip(url):
+        where = url if is_remote(url) else absolute(url)
+        return ArchiveStore(open_zip(where, remote=is_remote(url)), where)
     if is_remote(url):
         options = dict(storage_options or {})
         return ArchiveStore(FsspecStore.from_url(url, storage_options=options, read_only=read_only), url.rstrip("/"))
@@ -274,6 +285,8 @@ def all_places(array: Any) -> list[tuple[int, ...]]:
 def name_of(place: Place) -> str:
     """A place as messages name it."""
     if isinstance(place, Store):
+        if isinstance(place, ZipStore):
+            return str(place.path.absolute())
         return place.name if isinstance(place, ArchiveStore) else f"{type(place).__name__} given"
     return os.fspath(place)
 
@@ -314,8 +327,12 @@ def _buffer(content: Mapping[str, Any]) -> Buffer:
     return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())
 
 
-def journal_of(place: Place, group: str, storage_options: Mapping[str, Any] | None) -> StoreJournal | ZarrJournal:
+def journal_of(
+    place: Place, group: str, storage_options: Mapping[str, Any] | None
+) -> StoreJournal | ZarrJournal | PassingJournal:
     """The journal of a group; its names begin with that of an array."""
+    if isinstance(place, Store) and not keeps_journal(place):
+        return PassingJournal()
     if isinstance(place, Store):
         return ZarrJournal(open_store(place, read_only=False), group)
     return StoreJournal(

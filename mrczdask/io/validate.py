@@ -29,6 +29,7 @@ from mrczdask.formats.validation import (
     check_trailing,
 )
 from mrczdask.io.frame_check import check_frames, kind_to_read
+from mrczdask.io.given_stores import ZIP_SUFFIX
 from mrczdask.io.index import read_header, read_sidecar
 from mrczdask.io.mrc_file import MAX_EXTENDED_READ
 from mrczdask.io.mrc_reader import MrcReader
@@ -163,7 +164,7 @@ def validate(
 
 def is_archive(url: str) -> bool:
     """Whether a url names a Zarr archive."""
-    return url.rstrip("/").lower().endswith(".zarr") or (
+    return url.rstrip("/").lower().endswith((".zarr", ZIP_SUFFIX)) or (
         not is_remote(url) and os.path.exists(os.path.join(local_path(url), "zarr.json"))
     )
 

@@ -81,7 +81,8 @@ def md_without(folder: Path) -> Path:
 def test_any_json_value_becomes_what_netcdf_takes(value: Any) -> None:
     kept = plain_attrs({"metadata": value})["metadata"]
     flat = kept if isinstance(kept, list) else [kept]
-    assert flat and all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in flat)
+    assert flat
+    assert all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in flat)
     assert plain_attrs({"metadata": kept}) == {"metadata": kept}
     if isinstance(value, dict):
         assert metadata_of({"metadata": kept}) == value
