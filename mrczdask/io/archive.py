@@ -67,7 +67,7 @@ def write_archive(
     url : str, path or Zarr store
         The archive: a local folder, an object store ("s3://bucket/run.zarr"), or any store of Zarr, such as
         ``zarr.storage.ObjectStore`` over obstore and the store of an icechunk session, which you commit. A zip file
-        ("run.zip", or a ``zarr.storage.ZipStore``, which is closed) is packed from the folder "run.zip.part" beside it.
+        ("run.zip", or a ``zarr.storage.ZipStore``, which is closed) is packed from the folder "run.zip.part.zarr" beside it.
     group : str, optional
         Group inside the archive, such as "derived/sums". By default "movies" for a session (movie, frame, y, x),
         "sparse" and "peaks" for these, the root for all else.
@@ -127,7 +127,6 @@ def write_archive(
     >>> int(sums.sum()) == int(movie.sum())
     True
     """
-    check_archive(url)
     check_codec(codec)
     if (path := zip_target(url)) is not None:
         if create_only or region is not None:
@@ -136,6 +135,7 @@ def write_archive(
         with packed(url, path, replace=overwrite and not resume) as folder:
             write_archive(obj, folder, group=group, progress=progress, **given)
         return _reopened(obj, path, list(_nodes(obj, group)), None)
+    check_archive(url)
     current_client()  # refused before anything is computed where it cannot be waited for
     if frames_per_shard is not None and frames_per_shard < 1:
         raise ValueError(f"frames_per_shard={frames_per_shard}: give at least 1")

@@ -30,7 +30,7 @@ _OTHER: Final = {
     **dict.fromkeys(ARCHIVE_SUFFIXES, "Zarr archives are written by write_archive"),
     **dict.fromkeys((".h5", ".hdf5", ".nxs"), "HDF5 files of frames are written by write_frames"),
     ".cxi": "CXI files of peaks are written by write_peaks",
-    ".zip": "give write_archive a zarr.storage.ZipStore in place of a name",
+    ".zip": "zip files are written by write_archive",
     **dict.fromkeys((".json", ".parquet", ".icechunk"), "references are written by virtualize"),
 }
 

@@ -19,7 +19,7 @@ from mrczdask.io.given_stores import is_zip
 from mrczdask.io.source import absolute, is_remote
 from mrczdask.io.stores import BESIDE, CREATING, JOURNAL, Place
 
-PART: Final = ".part"
+PART: Final = ".part.zarr"
 """Suffix of the folder in which an archive lies until it is packed: a run that was killed goes on there."""
 _SKIPPED: Final = (JOURNAL, BESIDE, CREATING)
 
@@ -92,7 +92,7 @@ def _files(folder: str) -> list[tuple[Path, str]]:
 
 def _pack_file(folder: str, path: str) -> None:
     """Pack into a file that takes its name when it is whole."""
-    beside = f"{path}{PART}.zip"
+    beside = f"{path}.part"
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as packed_file:
             for source, name in _files(folder):

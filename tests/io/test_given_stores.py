@@ -60,7 +60,7 @@ def test_a_zip_that_is_there_is_kept_unless_asked(tmp_path: Path, movie: xr.Data
     md.write_archive(movie, path, group="movies", codec="zstd")
     before = path.read_bytes()
     for options in ({}, {"resume": False}):
-        with pytest.raises(ResumeError, match="holds movies, .*: a zip file is written whole"):
+        with pytest.raises(ResumeError, match=r"holds movies, .*: a zip file is written whole"):
             md.write_archive(movie + 1, path, group="movies", codec="zstd", **options)  # type: ignore[arg-type]
     assert path.read_bytes() == before
     again = md.open_archive(path, "movies").images + 1  # type: ignore[union-attr]

@@ -49,6 +49,8 @@ WRITERS: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("suffix", [".h5", ".foo", ".tar", ".zip", ".mrc.gz", ".cxi", ".npy", ".em"])
 @pytest.mark.parametrize("verb", WRITERS)
 def test_other_suffixes_are_refused_before_a_pixel_is_read(tmp_path: Path, verb: str, suffix: str) -> None:
+    if (verb, suffix) == ("write_archive", ".zip"):
+        return  # an archive in one file
     with pytest.raises((MrczdaskError, ValueError)) as caught:
         WRITERS[verb](str(tmp_path / f"a{suffix}"))
     assert "\n" not in str(caught.value)
