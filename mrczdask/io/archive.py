@@ -67,7 +67,7 @@ def write_archive(
     url : str, path or Zarr store
         The archive: a local folder, an object store ("s3://bucket/run.zarr"), or any store of Zarr, such as
         ``zarr.storage.ObjectStore`` over obstore and the store of an icechunk session, which you commit. A zip file
-        ("run.zip", or a ``zarr.storage.ZipStore``, which is closed) is packed from the folder "run.zip.part.zarr" beside it.
+        ("run.zip", or a ``zarr.storage.ZipStore``, which is closed) is packed from the folder "run.zip.part.zarr".
     group : str, optional
         Group inside the archive, such as "derived/sums". By default "movies" for a session (movie, frame, y, x),
         "sparse" and "peaks" for these, the root for all else.
