@@ -13,11 +13,11 @@ LEAST_GAIN: Final = 0.05
 """A line or pixel that counts less than this part of the others is dead."""
 _SAMPLE: Final = 1 << 16
 """Pixels from which median and deviation are taken: 0.4 % of a standard deviation off."""
-_MIDDLE: Final = (0.005, 0.995)
-"""Quantiles between which values tell their spread where the median deviation is 0."""
 _GRID: Final = 32
 """Blocks across a gain to which a slow curve is fitted."""
 _TERMS: Final = 6
+_TIES: Final = 0.15
+"""Share of pixels with the same value above which they are small integers: Poisson counts of 7 and fewer."""
 MAD_TO_SD: Final = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -44,11 +44,23 @@ def robust_limits(image: NDArray[np.floating], clip_sd: float = CLIP_SD) -> tupl
     if sample.size == 0:
         return 0.0, 0.0
     centre = float(np.median(sample))
+    if np.count_nonzero(sample == centre) > _TIES * sample.size:
+        return _limits_of_few_counts(sample, clip_sd)
     spread = MAD_TO_SD * float(np.median(np.abs(sample - centre)))
-    if spread == 0:  # more than half are one value, as in sums of few counts
-        low, high = np.quantile(sample, _MIDDLE)
-        spread = max(float(sample[(sample >= low) & (sample <= high)].std()), float(np.sqrt(abs(centre))))
     return centre - clip_sd * spread, centre + clip_sd * spread
+
+
+def _limits_of_few_counts(sample: NDArray[np.floating], clip_sd: float) -> tuple[float, float]:
+    """The same of small integers, whose median and its deviations are those of no normal distribution.
+
+    Mean and variance without the highest 1 %, and as much more above as Poisson counts are skew.
+    """
+    above = sample[sample > sample.min()]
+    step = float(above.min() - sample.min()) if above.size else 0.0
+    capped = np.minimum(sample, max(float(np.quantile(sample, 0.99)), sample.min() + step))
+    centre, spread = float(capped.mean()), float(capped.std())
+    spread = spread or float(np.sqrt(abs(centre)))  # of one value only
+    return centre - clip_sd * spread, centre + clip_sd * spread + clip_sd**2 / 6 * step
 
 
 def line_means(image: NDArray[np.floating], mask: NDArray[np.bool_] | None = None) -> LineMeans:

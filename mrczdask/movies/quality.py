@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrczdask import schema
 from mrczdask.execution.progress import Progress
+from mrczdask.kernels.count_noise import least_level
 from mrczdask.kernels.gain_ratio import in_convention
 from mrczdask.kernels.line_means import LEAST_GAIN, MAD_TO_SD, robust_limits
 from mrczdask.kernels.midway import Midway
+from mrczdask.kernels.outliers import DEAD, find_by_fdr
 from mrczdask.kernels.residual import broken_lines, histogram_spread, spread, structure
 from mrczdask.movies import line_gain
 from mrczdask.movies.arrays import placed
@@ -33,6 +35,8 @@ simulated movies of 40 e/pixel vacuum reaches .14, ice of 3 % .25, particles of 
 UNLIKE_HISTOGRAMS: Final = 10.0
 """Variance of the variances of lines over that of samples of one histogram: vacuum 1, particles of 20 % contrast 5, of
 50 % (as on phase plates) 20 to 34, simulated."""
+DEAD_BY_CHANCE: Final = 0.05
+"""Good pixels of an image that may be empty: with more, an empty pixel is not dead."""
 CALIBRATION_SD: Final = 5.0
 CALIBRATION_LEAST: Final = 0.1
 """Thresholds of a camera: this many robust deviations above the median of good sessions, and 10 % of it at least."""
@@ -175,7 +179,8 @@ def gain_quality(
     estimate = by_midway(movies, groups, dose, Midway(SIGMAS), reference=reference, progress=progress)
     sums = line_gain.gather(movies, line_gain.movie_groups(movies), progress, reference)
     lines = line_gain.median_lines(sums)
-    outlier = known | estimate.defect | _outliers(sums.pixel_mean, lines)
+    defect = estimate.defect & _told_dead(sums.pixel_mean, known, dose * movies.n_movies * movies.n_frames)
+    outlier = known | defect | _outliers(sums.pixel_mean, lines)
     residual, uncertainty = in_convention(estimate.gain, estimate.uncertainty, estimate.defect, outlier, False)
     notes = list(estimate.limits)
     report = _report(residual, uncertainty, outlier, lines, movies)
@@ -225,6 +230,15 @@ def _checked_mask(mask: Any, movies: Movies) -> NDArray[np.bool_]:
     if values.shape != movies.shape:
         raise ValueError(f"the mask is {values.shape}, the movies are {movies.shape}")
     return values
+
+
+def _told_dead(mean: NDArray[np.float64], known: NDArray[np.bool_], electrons: float) -> NDArray[np.bool_]:
+    """Pixels that are dead if they are empty: all where an empty one is improbable, else dead lines and blocks."""
+    if electrons > least_level(DEAD_BY_CHANCE / max(mean.size, 1), 1.0):
+        return np.ones(mean.shape, bool)
+    usable = np.isfinite(mean) & (mean >= 0)
+    counts = np.where(usable, mean, 0) * electrons / max(float(mean[usable & ~known].mean()), 1e-300)
+    return np.asarray(find_by_fdr(counts, DEAD_BY_CHANCE, known | ~usable).kind == DEAD)
 
 
 def _outliers(mean: NDArray[np.float64], lines: line_gain.Lines) -> NDArray[np.bool_]:

@@ -169,3 +169,15 @@ def test_sums_of_few_electrons_have_an_answer(electrons: float) -> None:
     found = md.gain_quality(counts)
     np.testing.assert_allclose(found.column_gain.mean(), 1, atol=0.02)
     assert found.attrs["electrons_per_image"] == pytest.approx(electrons, rel=0.1)
+
+
+@pytest.mark.parametrize("electrons", [0.2, 0.5, 2.0, 6.0])
+def test_pixels_of_dim_movies_are_not_dead(electrons: float) -> None:
+    frames = np.random.default_rng(0).poisson(electrons, (1, 256, 256)).astype(np.uint16)
+    frames[0, 5, 7] = 100
+    frames[:, :, 40] = 0
+    found = md.gain_quality(xr.DataArray(frames, dims=("frame", "y", "x")))
+    wanted = np.zeros((256, 256), bool)
+    wanted[5, 7] = wanted[:, 40] = True
+    assert (found.mask.values != wanted).sum() <= 3
+    assert found.column_broken.values[40]
