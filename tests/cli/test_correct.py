@@ -176,7 +176,8 @@ def test_movies_that_do_not_fit(url: str, folder: Path, capsys: pytest.CaptureFi
     assert main(command) == FAILED
     assert "odd.mrcz" in capsys.readouterr().err
     with pytest.warns(md.errors.MrczdaskWarning, match=r"odd\.mrcz"):
-        assert main([*command, "--skip-unfit"]) == OK
+        assert main([*command, "--skip-unfit"]) == FAILED
+    assert "left out: odd.mrcz" in capsys.readouterr().err
     odd.unlink()
 
 
