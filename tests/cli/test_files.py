@@ -65,7 +65,8 @@ def test_convert_of_a_truncated_file(movie: Path, capsys: pytest.CaptureFixture[
     Path("cut.mrc").write_bytes(whole[: len(whole) - 64 * 48])
     assert main(["convert", "cut.mrc", "a.mrcz", "--quiet"]) == FAILED
     error = capsys.readouterr().err
-    assert error.startswith("MrcFormatError: cut.mrc: frame 5 at byte")
+    assert error.startswith("MrcFormatError: ")
+    assert "cut.mrc: frame 5 at byte" in error
     assert error.count("\n") == 1
     assert not Path("a.mrcz").exists()
     assert main(["convert", "cut.mrc", "a.mrcz", "--quiet", "--readable"]) == OK
