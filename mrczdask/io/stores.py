@@ -163,7 +163,7 @@ class ArchiveStore(Store):
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Names right below a prefix, without those by which a group is created or replaced."""
         for key in await self._listed(lambda: self.store.list_dir(prefix), prefix):
-            if key.rstrip("/") not in (BESIDE, CREATING):
+            if not key.startswith((BESIDE, CREATING)):
                 yield key
 
     async def _listed(self, start: Callable[[], AsyncIterator[str]], prefix: str) -> Sequence[str]:
