@@ -26,6 +26,8 @@ SAFE_CODECS: Final = frozenset(
     | {"mrczdask.blosc_frame", "mrczdask.pixel_histogram", "mrczdask.b3d"}
 )
 """Codecs that make pixels of bytes and nothing else: `pickle` and the like run what a file says."""
+HOME: Final = "home"
+"""Key beside the references: the folder in which they were written. Other readers skip it."""
 _META: Final = (".zarray", ".zattrs", ".zgroup")
 
 
@@ -33,6 +35,8 @@ class References(Protocol):
     """What a key stands for: inline bytes, or [url, offset, length]."""
 
     meta: dict[str, Any]
+    home: str
+    """The folder in which they were written; "" where they do not say."""
 
     def find(self, key: str) -> Any: ...
 
@@ -52,6 +56,7 @@ class JsonReferences:
         if top.get("refs") is not None:
             raise MrcFormatError("this is no file of references", url=url)
         self._refs = refs or top
+        self.home = str(top.get(HOME) or "") if refs is not None else ""
         self.meta = {
             key: _document(value, url) for key, value in self._refs.others.items() if key.rsplit("/", 1)[-1] in _META
         }
@@ -84,13 +89,14 @@ class ParquetReferences:
         try:
             self.meta = dict(document["metadata"])
             self._record = int(document["record_size"])
+            self.home = str(document.get(HOME) or "")
         except (KeyError, TypeError, ValueError):
             raise MrcFormatError("this is no folder of references", url=url) from None
         self._url, self._options = url.rstrip("/"), options
         self._rows = lru_cache(maxsize=16)(self._load)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        document = {"metadata": self.meta, "record_size": self._record}
+        document = {"metadata": self.meta, "record_size": self._record, HOME: self.home}
         return ParquetReferences, (document, self._url, self._options)
 
     def find(self, key: str) -> Any:
@@ -195,7 +201,17 @@ class ReferenceStore(Store):
             raise MrcFormatError(f"{key}: offset {offset} and length {length} are no byte range", url=self.name)
         if length > MAX_FRAME_BYTES:
             raise MrcFormatError(f"{key}: a chunk of {length} bytes: the references are corrupt", url=self.name)
-        return checked_url(url, self.allow, self.name), offset, length
+        return checked_url(self._moved(url), self.allow, self.name), offset, length
+
+    def _moved(self, url: str) -> str:
+        """Where a file lies now that was below the folder of the references when they were written."""
+        home = self.references.home.rstrip("/")
+        if not home or is_remote(url) or is_remote(self.name):
+            return url
+        path = local_path(url)
+        if not path.startswith(f"{home}/") or os.path.exists(path):
+            return url
+        return os.path.join(os.path.dirname(os.path.abspath(local_path(self.name.rstrip("/")))), path[len(home) + 1 :])
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

@@ -16,6 +16,7 @@ from mrczdask import schema
 from mrczdask.io.hdf5_chunks import GZIP, SHUFFLE, ZSTD_FILTER
 from mrczdask.io.source import without_secrets
 from mrczdask.io.virtual_files import plain
+from mrczdask.io.virtual_refs import HOME
 from mrczdask.io.virtual_table import VirtualTable
 from mrczdask.io.write import replace_file
 
@@ -79,7 +80,7 @@ def write_json(table: VirtualTable, path: str) -> None:
             int(table.offsets[place]),
             int(table.lengths[place]),
         ]
-    replace_file(path, json.dumps({"version": 1, REVISION: _drawn(), "refs": refs}).encode())
+    replace_file(path, json.dumps({"version": 1, HOME: _home(path), REVISION: _drawn(), "refs": refs}).encode())
 
 
 def _drawn() -> str:
@@ -117,7 +118,7 @@ def write_parquet(table: VirtualTable, path: str) -> None:
         raw = base64.b64decode(text.removeprefix("base64:"))
         one = {"path": [None], "offset": [0], "size": [0], "raw": [raw]}
         write(os.path.join(path, name, "refs.0.parq"), _padded(pd.DataFrame(one)))
-    document = {"metadata": kept, "record_size": RECORD_SIZE, REVISION: _drawn()}
+    document = {"metadata": kept, "record_size": RECORD_SIZE, HOME: _home(path), REVISION: _drawn()}
     replace_file(os.path.join(path, ".zmetadata"), json.dumps(document).encode())
 
 
@@ -126,3 +127,8 @@ def _padded(rows: Any) -> Any:
     for name in ("path", "raw"):
         rows[name] = rows[name].astype(object)
     return rows
+
+
+def _home(path: str) -> str:
+    """The folder of references: files below it are found again when all of it is moved."""
+    return os.path.realpath(os.path.dirname(os.path.abspath(path)))

@@ -289,3 +289,14 @@ def test_random_cubes(tmp_path: Path, data: st.DataObject) -> None:
     cube = md.virtualize(paths, tmp_path / "s.json", order="given")
     np.testing.assert_array_equal(cube.images, movies)
     np.testing.assert_array_equal(md.write_archive(cube, tmp_path / "s.zarr", resume=False).images, movies)
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_references_that_move_with_their_files(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "a" / "raw").mkdir(parents=True)
+    movie = md.simulate.poisson((3, 16, 16), mean=2.0, seed=0)
+    md.write_mrcz(movie, tmp_path / "a" / "raw" / "m.mrcz")
+    md.virtualize(f"{tmp_path}/a/raw/*.mrcz", tmp_path / "a" / f"run.{suffix}", order="name")
+    (tmp_path / "a").rename(tmp_path / "b")
+    opened = md.open_archive(tmp_path / "b" / f"run.{suffix}")
+    np.testing.assert_array_equal(opened["images"][0], movie)
