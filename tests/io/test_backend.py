@@ -33,3 +33,14 @@ def test_engine_is_guessed_by_the_suffix(stored: tuple[Path, np.ndarray], tmp_pa
     for name in ("a.mrcz", "b.MRC", "c.map", "d.st"):
         (tmp_path / name).write_bytes(path.read_bytes())
         np.testing.assert_array_equal(xr.open_dataset(tmp_path / name).images.values, frames)
+
+
+def test_options_that_other_engines_take(stored: tuple[Path, np.ndarray]) -> None:
+    path, frames = stored
+    for asked in (True, False):
+        ds = xr.open_dataset(path, engine="mrcz", mask_and_scale=asked, decode_times=asked, drop_variables=["no such"])
+        assert ds.images.dtype == frames.dtype
+        np.testing.assert_array_equal(ds.images, frames)
+    assert "movie" not in xr.open_dataset(path, engine="mrcz", drop_variables=["movie"]).coords
+    np.testing.assert_array_equal(xr.open_datatree(path, engine="mrcz")["images"], frames)
+    np.testing.assert_array_equal(xr.open_groups(path, engine="mrcz")["/"].images, frames)
