@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import warnings
@@ -190,7 +191,8 @@ def _show(url: str, done: xr.DataTree, as_json: bool, unfit: list[str]) -> int:
     rows = _rows(done)
     images = done["movies"][schema.IMAGES]
     excluded = [row["movie"] for row in rows if row["excluded"]]
-    left_out = [*unfit, *done["movies"].attrs.get("left_out", [])]
+    told = done["movies"].attrs.get("left_out", [])  # an archive keeps a list as text
+    left_out = [*unfit, *(json.loads(told) if isinstance(told, str) else told)]
     status = FAILED if left_out else OK
     for error in left_out:
         print(f"left out: {error}", file=sys.stderr)
