@@ -71,6 +71,7 @@ def of_zarr(folder: Path, draw: Draw, shape: tuple[int, ...]) -> Made:
     return md.open_frames(folder / "m.zarr"), frames
 
 
+@pytest.mark.filterwarnings("ignore:.*without a sure word on its sign:mrczdask.errors.AmbiguousFileWarning")
 @pytest.mark.parametrize("make", [of_mrc, of_mrcz, of_tiff, of_eer, of_hdf5, of_zarr], ids=lambda one: one.__name__[3:])
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
