@@ -14,7 +14,6 @@ from mrczdask.cli import FAILED, OK
 from mrczdask.cli.options import AsJson, FramesPerFraction, Quiet, Scheduler, Upsampling, eer_options
 from mrczdask.cli.output import megabytes, print_json, print_table
 from mrczdask.errors import MrczdaskWarning
-from mrczdask.io.plain_attrs import metadata_of
 from mrczdask.io.source import is_remote
 
 
@@ -68,6 +67,8 @@ def _describe(url: str) -> dict[str, Any]:
     coords = {name: _range(c) for name, c in movie.coords.items() if c.dims == (schema.FRAME,) and name != schema.FRAME}
     notes = movie.encoding.get(schema.NOTES)
     said = {"notes": list(notes)} if notes else {}
+    from mrczdask.io.plain_attrs import metadata_of
+
     return about | attrs | coords | said | ({schema.METADATA: held} if (held := metadata_of(movie.attrs)) else {})
 
 

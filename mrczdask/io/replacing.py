@@ -82,6 +82,8 @@ def prepared(plan: P, *, resume: bool, overwrite: bool, in_place: bool = False) 
     ResumeError
         The group was begun with other parameters, or by another verb or program.
     """
+    if resume and plan.stored() == plan.content and _marker(plan) is None:
+        return plan  # nothing is created, so nobody need be kept from it
     with _creating(plan):
         finish(_store(plan), plan.group)
         stored, beside = plan.stored(), replace(plan, group=beside_of(plan.group))  # type: ignore[type-var]
@@ -115,6 +117,10 @@ def _is_ours(plan: Plan, arrays: Sequence[str]) -> bool:
     journal = journal_of(plan.place, plan.group, plan.options)
     found = (journal.read(f"{name}/{JOURNAL}/{file}") for name in arrays for file in (PLAN, STATE))
     return any(content.get("plan", content).get("verb") == VERB for content in found if content)
+
+
+def _marker(plan: Plan) -> Any:
+    return _read(_store(plan), f"{beside_of(plan.group)}/{_MARKER}")
 
 
 def _why(in_place: bool) -> str:

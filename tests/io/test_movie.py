@@ -46,7 +46,7 @@ def test_data_model(path: Path, no_compute: None) -> None:
         "voltage_kv": 300.0,
         "spherical_aberration_mm": 2.7,
         "counts_per_electron": 7.5,
-        "metadata": {"grid": "7"},
+        "metadata": '{"grid": "7"}',
     }
     assert movie.encoding["mrc_header"].mrcz_version == (0, 6, 0)
 

@@ -260,4 +260,4 @@ def test_real_extended_header_of_a_velox_image(data_dir: Path) -> None:
 @pytest.mark.real_data
 def test_real_symmetry_records(data_dir: Path) -> None:
     movie = md.open_movie(data_dir / "real" / "mrc" / "EMD-3001.map")
-    assert [line.replace(" ", "") for line in movie.attrs["symmetry"]] == ["X,Y,Z", "-X,Y+1/2,-Z"]
+    assert [line.replace(" ", "") for line in json.loads(movie.attrs["symmetry"])] == ["X,Y,Z", "-X,Y+1/2,-Z"]
