@@ -20,13 +20,17 @@ from mrczdask.formats.mrcz import FrameTable, check_compressed, check_table, raw
 from mrczdask.io.source import Source, is_remote, is_wrapped, local_path, open_source
 from mrczdask.io.write import replace_file
 
+NSYMBT: Final = slice(92, 96)
 _BEYOND: Final = 4096
 """Bytes behind the header that show whether there is an extended header."""
 
 
 def read_header(source: Source, *, signed: bool | None = None) -> MrcHeader:
     """The header of a file, with the size of the file and the bytes behind the 1024 as witnesses of NSYMBT."""
-    return parse_header(source.read_at(0, HEADER_BYTES + _BEYOND), signed=signed, size=source.size)
+    raw = source.read_at(0, HEADER_BYTES + (_BEYOND if source.concurrent else 0))  # one request of a store
+    if len(raw) == HEADER_BYTES and raw[NSYMBT].strip(b"\0"):  # else there is none, and what follows are pixels
+        raw += source.read_at(HEADER_BYTES, _BEYOND)
+    return parse_header(raw, signed=signed, size=source.size)
 
 
 def find_frames(

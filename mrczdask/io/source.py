@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from typing import IO, Any, Final, Protocol, TypeVar
 
 from mrczdask.errors import MrcFormatError, StoreError
-from mrczdask.execution.schedulers import in_task
 
 T = TypeVar("T")
 
@@ -140,6 +139,8 @@ def open_source(
         try:
             fd = os.open(local_path(url), os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except FileNotFoundError as error:
+            from mrczdask.execution.schedulers import in_task  # not for `--help`
+
             if in_task():  # maybe of another host than the one that opened the file
                 raise FileNotFoundError(error.errno, f"not seen from {socket.gethostname()}", url) from None
             raise

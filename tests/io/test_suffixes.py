@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_tif_is_tiff(tmp_path: Path, suffix: str) -> None:
     stored = md.write_mrcz(COUNTS, path, metadata={"grid": 7})
     np.testing.assert_array_equal(tifffile.imread(path), COUNTS)
     np.testing.assert_array_equal(stored, COUNTS)
-    assert stored.attrs["metadata"]["grid"] == 7
+    assert json.loads(stored.attrs["metadata"])["grid"] == 7
     with pytest.raises(MrcFormatError, match=r"leave them out, or name it \.mrcz"):
         md.write_mrcz(COUNTS, path, codec="zstd")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ ZARR_TYPES = {"i1": "int8", "u1": "int8", "i2": "int16", "u2": "uint16", "f4": "
 
 
 def describe(folder: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """The `zarr.json` by which Zarr reads `c/0/0/0` as the one shard of an array."""
+    """The `zarr.json` by which Zarr reads `c/0/0/0`, another name of `movie.mrcz`, as the one shard of an array."""
+    (folder / "c/0/0").mkdir(parents=True)
+    os.link(folder / "movie.mrcz", folder / "c/0/0/0")
     inner = {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "blocksize": 0}}
     inner["configuration"]["typesize"] = np.dtype(dtype).itemsize  # type: ignore[index]
     as_bytes = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -44,8 +47,7 @@ def describe(folder: Path, shape: tuple[int, ...], dtype: str) -> None:
 @pytest.mark.parametrize("dtype", list(ZARR_TYPES))
 def test_zarr_reads_the_same_file(tmp_path: Path, dtype: str, codec: Any) -> None:
     frames = counts((6, 32, 20), dtype)
-    path = tmp_path / "c" / "0" / "0" / "0"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "movie.mrcz"
     md.write_mrcz(frames, path, codec=codec)
     describe(tmp_path, frames.shape, dtype)
     array = zarr.open_array(tmp_path, mode="r")
@@ -56,8 +58,7 @@ def test_zarr_reads_the_same_file(tmp_path: Path, dtype: str, codec: Any) -> Non
 
 def test_frames_of_other_filters_and_an_append_stay_readable(tmp_path: Path) -> None:
     parts = [counts((3, 64, 40), "i2", seed=k) for k in range(3)]
-    path = tmp_path / "c" / "0" / "0" / "0"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "movie.mrcz"
     md.write_mrcz(parts[0], path, codec="zstd", shuffle="none")
     md.write_mrcz(parts[1], path, codec="lz4", shuffle="byte", blocksize=512, append=True)
     md.write_mrcz(parts[2], path, codec="zlib", level=0, append=True)
@@ -69,8 +70,7 @@ def test_frames_of_other_filters_and_an_append_stay_readable(tmp_path: Path) -> 
 
 def test_one_frame_is_read_by_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.random.default_rng(0).integers(0, 999, (20, 64, 40)).astype("i2")
-    path = tmp_path / "c" / "0" / "0" / "0"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "movie.mrcz"
     md.write_mrcz(frames, path)
     describe(tmp_path, frames.shape, "i2")
     index = md.frame_index(path)
@@ -91,8 +91,7 @@ def test_one_frame_is_read_by_its_range(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_without_a_footer_it_is_no_shard(tmp_path: Path) -> None:
     frames = counts((3, 8, 10), "i2")
-    path = tmp_path / "c" / "0" / "0" / "0"
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "movie.mrcz"
     md.write_mrcz(frames, path, index=False)
     describe(tmp_path, frames.shape, "i2")
     with pytest.raises(ValueError, match="checksum"):
