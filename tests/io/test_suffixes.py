@@ -19,6 +19,8 @@ import mrczdask as md
 from mrczdask.errors import MrcFormatError, MrczdaskError
 from mrczdask.io.suffixes import ARCHIVE_SUFFIXES, FORMATS, check_archive, format_of, suffix_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # mrcfile with NumPy 2.5
+
 COUNTS = np.random.default_rng(3).poisson(3, (3, 12, 10)).astype(np.uint8)
 KNOWN = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
 
