@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
@@ -30,7 +29,9 @@ from mrczdask.io.stores import (
     VERB,
     ArchiveStore,
     Place,
+    delete_dir,
     journal_of,
+    json_buffer,
     open_store,
 )
 
@@ -160,7 +161,7 @@ def mark(store: ArchiveStore, group: str) -> None:
     new, old = sorted(arrays_of(store, beside)), sorted(arrays_of(store, group))
     if new:
         work = {"move": new, "delete": [name for name in old if name not in new]}
-        sync(store.set(f"{beside}/{_MARKER}", _buffer(work)))
+        sync(store.set(f"{beside}/{_MARKER}", json_buffer(work)))
 
 
 def finish(store: ArchiveStore, group: str) -> None:
@@ -170,14 +171,14 @@ def finish(store: ArchiveStore, group: str) -> None:
     if work is None:
         return
     for name in work["delete"]:
-        sync(store.delete_dir(_join(group, name)))
+        delete_dir(store, _join(group, name))
     for name in work["move"]:
         _move(store, _join(beside, name), _join(group, name))
     new, old = _read(store, f"{beside}/{METADATA}"), _read(store, _join(group, METADATA))
     if new is not None:
-        sync(store.set(_join(group, METADATA), _buffer({**(old or new), "attributes": new["attributes"]})))
+        sync(store.set(_join(group, METADATA), json_buffer({**(old or new), "attributes": new["attributes"]})))
     sync(store.delete(f"{beside}/{_MARKER}"))
-    sync(store.delete_dir(beside))
+    delete_dir(store, beside)
 
 
 def _move(store: ArchiveStore, source: str, target: str) -> None:
@@ -189,10 +190,10 @@ def _move(store: ArchiveStore, source: str, target: str) -> None:
         shutil.rmtree(inner.root / target, ignore_errors=True)
         os.rename(inner.root / source, inner.root / target)
         return
-    sync(store.delete_dir(target))
+    delete_dir(store, target)
     sync(_copy(store, source, target))
     sync(store.delete(f"{source}/{METADATA}"))
-    sync(store.delete_dir(source))
+    delete_dir(store, source)
 
 
 async def _copy(store: ArchiveStore, source: str, target: str) -> None:
@@ -213,7 +214,3 @@ def _join(group: str, name: str) -> str:
 def _read(store: ArchiveStore, key: str) -> Any:
     raw: Any = sync(store.get(key))
     return None if raw is None else json.loads(raw.to_bytes())
-
-
-def _buffer(content: Mapping[str, Any]) -> Any:
-    return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())

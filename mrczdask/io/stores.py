@@ -102,7 +102,9 @@ class ArchiveStore(Store):
     async def _explain(self, key: str) -> None:
         """Raise for a chunk that must be there; asked only where one is missing."""
         array = f"/{key}".partition(_CHUNKS)[0].lstrip("/")
-        raw = await self._again(lambda: self.store.get(f"{array}/{METADATA}".lstrip("/"), _buffers()), key)
+        raw = await self._again(
+            lambda: self.store.get(f"{array}/{METADATA}".lstrip("/"), default_buffer_prototype()), key
+        )
         if raw is None:
             raise MissingShardError(
                 f"the array {array or '/'} is not there any more{self._seen_from}: the archive was moved, emptied "
@@ -123,7 +125,7 @@ class ArchiveStore(Store):
 
     async def _is_planned(self, array: str) -> bool:
         """Whether `write_archive` of an earlier version wrote the array, which marked it in a hidden file alone."""
-        raw = await self.store.get(f"{array}/{JOURNAL}/{PLAN}".lstrip("/"), _buffers())
+        raw = await self.store.get(f"{array}/{JOURNAL}/{PLAN}".lstrip("/"), default_buffer_prototype())
         return raw is not None and json.loads(raw.to_bytes()).get("verb") == VERB
 
     async def set(self, key: str, value: Buffer) -> None:
@@ -212,10 +214,6 @@ def open_store(place: Place, storage_options: Mapping[str, Any] | None = None, *
         return ArchiveStore(FsspecStore.from_url(url, storage_options=options, read_only=read_only), url.rstrip("/"))
     url = absolute(url)  # a task reads it from another folder than this one
     return ArchiveStore(LocalStore(local_path(url), read_only=read_only), url)
-
-
-def _buffers() -> BufferPrototype:
-    return default_buffer_prototype()
 
 
 def _place_of(key: str, metadata: Mapping[str, Any]) -> str:
@@ -308,11 +306,11 @@ class ZarrJournal:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a file, in place of an old one."""
-        sync(self._store.set(self._key(name), _buffer(content)))
+        sync(self._store.set(self._key(name), json_buffer(content)))
 
     def create(self, name: str, content: Mapping[str, Any]) -> bool:
         """Write a file where there is none; the store does not tell whose it is, its content does."""
-        sync(self._store.store.set_if_not_exists(self._key(name), _buffer(content)))
+        sync(self._store.store.set_if_not_exists(self._key(name), json_buffer(content)))
         return self.read(name) == dict(content)
 
     def remove(self, name: str) -> None:
@@ -323,7 +321,8 @@ class ZarrJournal:
         return f"{self._folder}/{name}".lstrip("/")
 
 
-def _buffer(content: Mapping[str, Any]) -> Buffer:
+def json_buffer(content: Mapping[str, Any]) -> Buffer:
+    """The bytes of a small JSON file as stores take them."""
     return default_buffer_prototype().buffer.from_bytes(json.dumps(content).encode())
 
 
